@@ -1,0 +1,36 @@
+# demo: raw text to benchmark report on real Chinese text    test: the test suite (what CI runs)    check: format, lint, types, fast tests
+# bench: speed                                               test-slow: tests longer than a minute
+# Each sets up .venv from requirements.lock first if it is missing or the lock has changed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: demo test check bench test-slow
+.DELETE_ON_ERROR:
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed; choose one with make PYTHON=...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/ernie run pipelines/recipes/demo.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -x tests/unit -m "not ray and not parity and not slow and not gpu and not bench"
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest -m bench tests/bench
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout 3600

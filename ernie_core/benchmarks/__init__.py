@@ -1,0 +1,1 @@
+"""See DESIGN: one file, one noun."""

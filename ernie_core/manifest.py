@@ -1,0 +1,238 @@
+"""Manifests and atomic files: every step's folder has one `manifest.json`, written last; nothing is parsed before its hash is checked.
+
+Layout of a manifest: {"format", "step", "settings", "parents", "files": [{"path", "size_bytes", "sha256", "facts"}], "facts", "sha256"},
+the last being the hash of the canonical JSON of all the others. Source: DESIGN (Manifest), reliability.md 4.2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ernie_core.errors import IntegrityError, ResourceError
+from ernie_core.failpoints import failpoint
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_verified: dict[Path, tuple[int, int, str]] = {}
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a step: path relative to the step's folder, exact size and hash, and facts (rows, tokens, …)."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished step produced, from which settings (those that change results) and which parents (name -> manifest sha256)."""
+
+    step: str
+    settings: dict[str, Any]
+    parents: dict[str, str]
+    files: tuple[FileEntry, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return JSON bytes that depend on the value only: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def sha256_of(value: Any) -> str:
+    """Return the SHA-256 hex digest of bytes, or of the canonical JSON of anything else."""
+    return hashlib.sha256(value if isinstance(value, bytes) else canonical_json(value)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 hex digest of a file, streamed."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn operating-system errors about space and permission into ResourceError that names path and remedy (reliability F21, F24)."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(_existing(path)).free
+            raise ResourceError(
+                "E-DISK-FULL",
+                "no space left to write",
+                where=str(path),
+                found=f"{free} bytes free",
+                fix="free space and run the same command again; finished work is kept",
+            ) from e
+        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ResourceError(
+                "E-PERMISSION",
+                "cannot write here",
+                where=str(path),
+                found=f"{os.strerror(e.errno)} as uid {os.getuid()}",
+                fix="choose a folder you may write to, or change its permissions",
+            ) from e
+        raise
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def atomic_write(path: Path, data: bytes) -> FileEntry:
+    """Write `data` to `path` so that a reader sees all of it or the old file: temp file, fsync, rename, fsync of the folder.
+
+    Returns:
+        The entry for a manifest, its path being only the file's name.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        failpoint("data.before_tmp")
+        temp = path.parent / f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            with temp.open("wb") as f:
+                f.write(data[: len(data) // 2])
+                failpoint("data.mid_write")
+                f.write(data[len(data) // 2 :])
+                f.flush()
+                failpoint("data.before_fsync")
+                os.fsync(f.fileno())
+            temp.rename(path)
+        except BaseException:
+            temp.unlink(missing_ok=True)
+            raise
+        failpoint("data.after_rename")
+        fsync_folder(path.parent)
+    return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write `folder/manifest.json` atomically, and return the manifest with its own hash filled in."""
+    body = asdict(manifest)
+    del body["sha256"]
+    body["format"] = FORMAT_VERSION
+    body["files"] = sorted(body["files"], key=lambda f: str(f["path"]))
+    digest = sha256_of(body)
+    failpoint("data.before_manifest")
+    atomic_write(folder / MANIFEST_NAME, json.dumps({**body, "sha256": digest}, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n")
+    return _from_body(body, digest)
+
+
+def _from_body(body: Mapping[str, Any], digest: str) -> Manifest:
+    files = tuple(FileEntry(**f) for f in body["files"])
+    return Manifest(body["step"], body["settings"], body["parents"], files, body["facts"], digest)
+
+
+def read_manifest(folder: Path, step: str | None = None) -> Manifest:
+    """Read and check `folder/manifest.json`.
+
+    Args:
+        folder: a step's folder.
+        step: the step name that must stand in it, if given.
+
+    Raises:
+        IntegrityError: E-MANIFEST-MISSING (the step is not finished), E-MANIFEST (damaged, or of another step or format).
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise IntegrityError(
+            "E-MANIFEST-MISSING", "this folder is not a finished step", where=str(path), fix="run the step that makes it first"
+        ) from None
+    try:
+        body = json.loads(raw)
+        digest = body.pop("sha256")
+        if raw != json.dumps({**body, "sha256": digest}, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n":
+            raise ValueError("not written by this project, or changed since")
+        if sha256_of(body) != digest:
+            raise ValueError("its hash does not match its content")
+        if body["format"] != FORMAT_VERSION:
+            raise ValueError(f"format {body['format']}, this version reads {FORMAT_VERSION}")
+        manifest = _from_body(body, digest)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise IntegrityError(
+            "E-MANIFEST", "manifest is damaged", where=str(path), found=str(e), fix="delete this step's folder and run the step again"
+        ) from e
+    if step is not None and manifest.step != step:
+        raise IntegrityError(
+            "E-MANIFEST", "manifest of another step", where=str(path), expected=step, found=manifest.step, fix="give the folder of the right step"
+        )
+    return manifest
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """Return `folder/relative`, refusing anything that could leave the folder (reliability S9, F41)."""
+    pure = PurePosixPath(relative)
+    path = folder / relative
+    if pure.is_absolute() or ".." in pure.parts or "\0" in relative or not path.resolve().is_relative_to(folder.resolve()):
+        raise IntegrityError("E-PATH", "path leaves its folder", where=str(folder), found=repr(relative), fix="do not use this manifest")
+    return path
+
+
+def verified_path(folder: Path, entry: FileEntry, code: str = "E-SHARD-HASH") -> Path:
+    """Return the path of a manifest's file after checking size and SHA-256, once per process and version of the file.
+
+    Raises:
+        IntegrityError: E-SHARD-MISSING, or `code` when size or hash differ.
+    """
+    path = inside(folder, entry.path)
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise IntegrityError(
+            "E-SHARD-MISSING",
+            "a file named by the manifest is gone",
+            where=str(path),
+            fix="restore it, or delete the step's folder and run the step again",
+        ) from None
+    mark = (stat.st_size, stat.st_mtime_ns, entry.sha256)
+    if _verified.get(path) == mark:
+        return path
+    if stat.st_size != entry.size_bytes:
+        raise IntegrityError(
+            code,
+            "file has another size than its manifest says",
+            where=str(path),
+            expected=f"{entry.size_bytes} bytes",
+            found=f"{stat.st_size} bytes",
+            fix="restore it, or delete the step's folder and run the step again",
+        )
+    found = file_sha256(path)
+    if found != entry.sha256:
+        raise IntegrityError(
+            code,
+            "file was changed or damaged",
+            where=str(path),
+            expected=f"sha256 {entry.sha256[:16]}…",
+            found=f"{found[:16]}…",
+            fix="restore it, or delete the step's folder and run the step again",
+        )
+    _verified[path] = mark
+    return path

@@ -1,0 +1,92 @@
+"""The records every part passes on: documents after cleaning and segmentation, and samples before they become shard rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+WORD, PHRASE, ENTITY = 0, 1, 2
+UNIT_KINDS = ("word", "phrase", "entity")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A run of words that masking may hide as one: words[start:end] of its sentence; kind PHRASE or ENTITY (single words need no Unit)."""
+
+    start: int
+    end: int
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence, normalised and cut into words.
+
+    `words` join to the normalised text, white space included as words of its own; `original` is the same text with its
+    original case, code point for code point. Units do not overlap and are sorted; words of entities carry no Unit when single-word
+    entities are tagged: those too are Units (end = start + 1, kind ENTITY).
+
+    Example: words ("哈尔滨", "是", "黑龙江", "的", "省会", "，"), units (Unit(0, 1, ENTITY), Unit(2, 3, ENTITY)).
+    """
+
+    words: tuple[str, ...]
+    units: tuple[Unit, ...]
+    original: str
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One cleaned document: `doc_id` 16 hex digits, `source` the corpus name, `work` the file or book it comes from, paragraphs of sentences."""
+
+    doc_id: str
+    source: str
+    work: str
+    title: str
+    paragraphs: tuple[tuple[Sentence, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "doc_id": self.doc_id, "source": self.source, "work": self.work, "title": self.title,
+            "paragraphs": [[_sentence_to_json(s) for s in p] for p in self.paragraphs],
+        }  # fmt: skip
+
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> Document:
+        paragraphs = tuple(tuple(_sentence_from_json(s) for s in p) for p in row["paragraphs"])
+        return Document(row["doc_id"], row["source"], row["work"], row["title"], paragraphs)
+
+
+def _sentence_to_json(s: Sentence) -> list[Any]:
+    text = s.text
+    return [list(s.words), [[u.start, u.end, u.kind] for u in s.units], None if s.original == text else s.original]
+
+
+def _sentence_from_json(row: list[Any]) -> Sentence:
+    words = tuple(row[0])
+    return Sentence(words, tuple(Unit(*u) for u in row[1]), "".join(words) if row[2] is None else row[2])
+
+
+@dataclass(slots=True)
+class Sample:
+    """One shard row (DESIGN, Contracts). The first six lists have one integer per token.
+
+    seg_labels: 0 first token of a word, 1 later token, -1 exactly at [CLS]/[SEP]. unit_labels: the same with phrases and
+    entities merged. unit_kind: WORD, PHRASE or ENTITY of the unit a token belongs to, -1 at specials. label: -1 for none.
+    token_labels: task name -> one int8 per token, -1 = not scored.
+
+    Example (哈尔滨是): token_ids [1, 5, 6, 7, 8, 2], sentence_type_ids [0]*6, position_ids [0..5], seg_labels [-1, 0, 1, 1, 0, -1],
+    unit_labels the same, unit_kind [-1, 2, 2, 2, 0, -1], label -1.
+    """
+
+    token_ids: list[int]
+    sentence_type_ids: list[int]
+    position_ids: list[int]
+    seg_labels: list[int]
+    unit_labels: list[int]
+    unit_kind: list[int]
+    label: int
+    token_labels: dict[str, list[int]] = field(default_factory=dict)

@@ -1,0 +1,142 @@
+"""What a pretraining task is: a fixed id, a level, classes, a builder of rows, and a read-time hook. Torch-free; one file per task beside this one."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ernie_core.registry import scan
+from ernie_core.schemas import Document, Sample, Sentence
+
+Encode = Callable[[str], list[int]]
+Hook = Callable[[Sample, int], Sample]
+
+
+@dataclass(frozen=True)
+class PoolSpan:
+    """A run of whole sentences offered as a negative: from `doc_id`, of `source`."""
+
+    doc_id: str
+    source: str
+    sentences: tuple[Sentence, ...]
+
+
+class Pool(Protocol):
+    """Corpus table of negatives."""
+
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int) -> PoolSpan | None:
+        """Return a span of the same source and length bin from another document, chosen by `draw_key`; None if there is none."""
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """All that a builder may see beside the split's documents.
+
+    Args:
+        encode: one normalised word -> token ids (WordPiece; CJK characters are single tokens; white space gives []).
+        cls_id, sep_id: special token ids.
+        max_seq_len: longest row in tokens, specials included.
+        seed: the recipe's seed.
+        pool: negatives.
+        frequent_lines: sentences' texts found in more than 0.5 % of documents.
+        options: the task's own options from the recipe.
+    """
+
+    encode: Encode
+    cls_id: int
+    sep_id: int
+    max_seq_len: int
+    seed: int
+    pool: Pool
+    frequent_lines: frozenset[str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Builder = Callable[[Sequence[Document], BuildContext, Counter[str]], Iterator[Sample]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pretraining task.
+
+    Args:
+        name: lower_snake_case, also the name of its shards, head and metrics.
+        task_id: fixed for ever, 0..15; the row of the task embedding.
+        level: "sentence" (a class for the row), "token" (a class per token) or "mask" (masked LM only).
+        num_classes: size of its head; 0 for "mask".
+        build: (documents of one split, context, drop counter) -> samples in document order. Every document or candidate it
+            leaves out is counted under a reason.
+        at_read: (sample, key of (seed, epoch, sample_id)) -> sample, applied each time a row is read; None for most.
+        source: where the definition comes from.
+    """
+
+    name: str
+    task_id: int
+    level: str
+    num_classes: int
+    build: Builder
+    source: str
+    at_read: Hook | None = None
+
+
+def all_tasks() -> dict[str, Task]:
+    """Return every task in `ernie_core/tasks`, by name; ids are unique and in 0..15.
+
+    Raises:
+        ValueError: two tasks share a name or an id.
+    """
+    tasks = scan(importlib.import_module("ernie_core.tasks"), Task)
+    ids = Counter(t.task_id for t in tasks.values())
+    clash = [t.name for t in tasks.values() if ids[t.task_id] > 1 or not 0 <= t.task_id < 16]
+    if clash:
+        raise ValueError(f"task ids must be unique and in 0..15: {', '.join(clash)}")
+    return tasks
+
+
+def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Return (token_ids, seg_labels, unit_labels, unit_kind) of consecutive sentences, without specials.
+
+    Units of more than 8 tokens fall back to their words (TASKS, Units).
+
+    Example: 哈尔滨是 as words (哈尔滨, 是), unit (0, 1, ENTITY) -> ([5, 6, 7, 8], [0, 1, 1, 0], [0, 1, 1, 0], [2, 2, 2, 0]).
+    """
+    token_ids: list[int] = []
+    seg: list[int] = []
+    unit: list[int] = []
+    kind: list[int] = []
+    for sentence in sentences:
+        first = len(token_ids)
+        word_at: list[int] = []
+        for word in sentence.words:
+            ids = encode(word)
+            word_at.append(len(token_ids))
+            token_ids += ids
+            seg += ([0] + [1] * (len(ids) - 1)) if ids else []
+        word_at.append(len(token_ids))
+        unit += seg[first:]
+        kind += [0] * (len(token_ids) - first)
+        for u in sentence.units:
+            start, end = word_at[u.start], word_at[u.end]
+            if 0 < end - start <= 8:
+                unit[start:end] = [0] + [1] * (end - start - 1)
+                kind[start:end] = [u.kind] * (end - start)
+    return token_ids, seg, unit, kind
+
+
+def assemble(segments: Sequence[tuple[list[int], list[int], list[int], list[int]]], context: BuildContext, label: int) -> Sample:
+    """Return [CLS] s0 [SEP] s1 [SEP] …: sentence types count the segments, CLS and the first SEP belong to segment 0.
+
+    Example: segments 5 6 | 7 -> token_ids [1, 5, 6, 2, 7, 2], sentence_type_ids [0, 0, 0, 0, 1, 1], seg_labels [-1, 0, 0, -1, 0, -1].
+    """
+    sample = Sample([context.cls_id], [0], [], [-1], [-1], [-1], label)
+    for i, (ids, seg, unit, kind) in enumerate(segments):
+        sample.token_ids += [*ids, context.sep_id]
+        sample.sentence_type_ids += [i] * (len(ids) + 1)
+        sample.seg_labels += [*seg, -1]
+        sample.unit_labels += [*unit, -1]
+        sample.unit_kind += [*kind, -1]
+    sample.position_ids = list(range(len(sample.token_ids)))
+    return sample

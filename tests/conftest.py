@@ -1,0 +1,82 @@
+"""Fixtures shared by all tests, and the list of allowed skips."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="mpl-"))
+
+# Two shared cores: wall time per example says nothing about the code. Derandomised, so that a red run is red again.
+settings.register_profile(
+    "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("default")
+
+ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
+GOLDEN = Path(__file__).parent / "golden"
+_forbidden_skips: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing with them")
+
+
+def allowed_skips(text: str) -> frozenset[str]:
+    """Return the reasons of `allowed_skips.txt`: comments and blank lines left out."""
+    return frozenset(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if reason not in allowed_skips(ALLOWED_SKIPS.read_text(encoding="utf-8")):
+        _forbidden_skips.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if os.environ.get("CI") and _forbidden_skips and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get("CI") and _forbidden_skips:
+        terminalreporter.section("skips that are not in tests/allowed_skips.txt", red=True)
+        for line in _forbidden_skips:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data, from ERNIE_TEST_DATA; the test is skipped where it is not set."""
+    folder = os.environ.get("ERNIE_TEST_DATA")
+    if not folder:
+        pytest.skip("ERNIE_TEST_DATA not set")
+    path = Path(folder)
+    assert path.is_dir(), f"ERNIE_TEST_DATA names {path}, which is no folder"
+    return path
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes], None]:
+    """Return `golden(name, actual)`: compares with tests/golden/<name>, or writes it under --update-golden."""
+
+    def compare(name: str, actual: bytes) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(actual)
+            return
+        assert path.exists(), f"{path} is missing: run pytest --update-golden and review it"
+        expected = path.read_bytes()
+        assert actual == expected, f"differs from {path}: if meant, run pytest --update-golden and say why in CHANGELOG.md"
+
+    return compare
