@@ -6,13 +6,19 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from typing import Any, Protocol
 
+from ernie_core.errors import RecipeError, closest
 from ernie_core.registry import scan
 from ernie_core.schemas import Document, Sample, Sentence
 
+MAX_UNIT_TOKENS = 8  # TASKS, Units: longer phrases and entities fall back to their words
+
 Encode = Callable[[str], list[int]]
 Hook = Callable[[Sample, int], Sample]
+# token_ids, seg_labels, unit_labels, unit_kind of some text, without specials: one integer per token each
+Encoded = tuple[list[int], list[int], list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,14 @@ class Task:
         name: lower_snake_case, also the name of its shards, head and metrics.
         task_id: fixed for ever, 0..15; the row of the task embedding.
         level: "sentence" (a class for the row), "token" (a class per token) or "mask" (masked LM only).
-        num_classes: size of its head; 0 for "mask".
+        num_classes: size of its head under the default options; 0 for "mask".
         build: (documents of one split, context, drop counter) -> samples in document order. Every document or candidate it
             leaves out is counted under a reason.
-        at_read: (sample, key of (seed, epoch, sample_id)) -> sample, applied each time a row is read; None for most.
         source: where the definition comes from.
+        at_read: (sample, key of (seed, epoch, sample_id)) -> sample, applied each time a row is read; None for most.
+        options: the names a recipe may set for this task, with their defaults.
+        metric: what its validation curve and its shortcut bars are measured in: "accuracy", "average_precision" or "loss".
+        count_classes: size of the head under given (complete) options; None where it is always `num_classes`.
     """
 
     name: str
@@ -80,6 +89,34 @@ class Task:
     build: Builder
     source: str
     at_read: Hook | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "accuracy"
+    count_classes: Callable[[Mapping[str, Any]], int] | None = None
+
+    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the task's defaults overlaid with a recipe's `options`.
+
+        Raises:
+            RecipeError: E-TASK-OPTION, an option this task does not have.
+
+        Example: ``sentence_reordering.complete({})`` -> ``{"max_segments": 3}``.
+        """
+        for name in options:
+            if name not in self.options:
+                valid = closest(name, self.options) or "none: this task has no options"
+                raise RecipeError(
+                    "E-TASK-OPTION", f"task {self.name} has no option {name!r}", expected=valid, fix="correct or remove it in the recipe"
+                )
+        return {**self.options, **options}
+
+    def classes(self, options: Mapping[str, Any]) -> int:
+        """Return the size of the head under a recipe's `options`.
+
+        Raises:
+            RecipeError: E-TASK-OPTION, an unknown option or a value that the task cannot take.
+        """
+        complete = self.complete(options)
+        return self.num_classes if self.count_classes is None else self.count_classes(complete)
 
 
 def all_tasks() -> dict[str, Task]:
@@ -96,7 +133,19 @@ def all_tasks() -> dict[str, Task]:
     return tasks
 
 
-def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> tuple[list[int], list[int], list[int], list[int]]:
+class _WordLabels(dict[int, tuple[int, ...]]):
+    """Number of a word's tokens -> their seg_labels: 3 -> (0, 1, 1)."""
+
+    def __missing__(self, num_tokens: int) -> tuple[int, ...]:
+        labels = (0,) + (1,) * (num_tokens - 1) if num_tokens else ()
+        self[num_tokens] = labels
+        return labels
+
+
+_word_labels = _WordLabels()
+
+
+def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> Encoded:
     """Return (token_ids, seg_labels, unit_labels, unit_kind) of consecutive sentences, without specials.
 
     Units of more than 8 tokens fall back to their words (TASKS, Units).
@@ -109,24 +158,24 @@ def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> tuple[lis
     kind: list[int] = []
     for sentence in sentences:
         first = len(token_ids)
-        word_at: list[int] = []
-        for word in sentence.words:
-            ids = encode(word)
-            word_at.append(len(token_ids))
-            token_ids += ids
-            seg += ([0] + [1] * (len(ids) - 1)) if ids else []
-        word_at.append(len(token_ids))
+        words = list(map(encode, sentence.words))
+        lengths = list(map(len, words))
+        token_ids.extend(chain.from_iterable(words))
+        seg.extend(chain.from_iterable(map(_word_labels.__getitem__, lengths)))
         unit += seg[first:]
         kind += [0] * (len(token_ids) - first)
+        if not sentence.units:
+            continue
+        word_at = list(accumulate(lengths, initial=first))
         for u in sentence.units:
             start, end = word_at[u.start], word_at[u.end]
-            if 0 < end - start <= 8:
-                unit[start:end] = [0] + [1] * (end - start - 1)
+            if 0 < end - start <= MAX_UNIT_TOKENS:
+                unit[start:end] = _word_labels[end - start]
                 kind[start:end] = [u.kind] * (end - start)
     return token_ids, seg, unit, kind
 
 
-def assemble(segments: Sequence[tuple[list[int], list[int], list[int], list[int]]], context: BuildContext, label: int) -> Sample:
+def assemble(segments: Sequence[Encoded], context: BuildContext, label: int) -> Sample:
     """Return [CLS] s0 [SEP] s1 [SEP] …: sentence types count the segments, CLS and the first SEP belong to segment 0.
 
     Example: segments 5 6 | 7 -> token_ids [1, 5, 6, 2, 7, 2], sentence_type_ids [0, 0, 0, 0, 1, 1], seg_labels [-1, 0, 0, -1, 0, -1].

@@ -1,0 +1,88 @@
+"""Token-document relation: does a word of this segment occur in other segments of its document (ERNIE 2.0, section 4.2.1; TASKS)."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from ernie_core.schemas import Document, Sample
+from ernie_core.tasks.base import BuildContext, Task, assemble
+from ernie_core.tasks.runs import Piece, joined, runs
+
+NAME = "token_document"
+MIN_SEGMENTS, MAX_SEGMENTS = 3, 8
+_NUMBER_WORDS = frozenset("两几数余多第点.,%‰/:：·-")
+STOP_WORDS_EN = frozenset(
+    """about above after again against all also although always among and another any are aren because been before being below
+    between both but can cannot could couldn did didn does doesn doing don down during each either else ever every few for from further
+    get got had hadn has hasn have haven having her here hers herself him himself his how however into isn its itself just let
+    may might more most much must mustn myself neither nor not now off often once one only other our ours ourselves out over own
+    per quite rather really said same say says shall shan she should shouldn since some still such than that the their theirs them
+    themselves then there these they this those though through thus too under until upon very was wasn were weren what when where
+    whether which while who whom whose why will with within without won would wouldn yet you your yours yourself yourselves""".split()
+)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def is_scored(word: str) -> bool:
+    """Whether a word takes part: two characters or more, no numeral, no punctuation; without CJK, three letters or more and no stop word.
+
+    Example: 北京 and "iphone6" -> True; 的, 2018, 三千, "the" and "ab" -> False.
+    """
+    num_letters = sum(map(str.isalpha, word))
+    if len(word) < 2 or num_letters < 2 or all(c.isnumeric() or c in _NUMBER_WORDS for c in word):
+        return False
+    return not word.isascii() and _has_cjk(word) or (num_letters >= 3 and word not in STOP_WORDS_EN)
+
+
+def _has_cjk(word: str) -> bool:
+    return any("\u3400" <= c <= "\u9fff" or "\uf900" <= c <= "\ufaff" or c >= "\U00020000" for c in word)
+
+
+def windows(num_segments: int) -> list[range]:
+    """Return equal windows of 3 to 8 consecutive segments that cover a document; none for fewer than 3 segments.
+
+    Example: ``windows(9)`` -> ``[range(0, 4), range(4, 9)]``.
+    """
+    if num_segments < MIN_SEGMENTS:
+        return []
+    count = -(-num_segments // MAX_SEGMENTS)
+    return [range(num_segments * i // count, num_segments * (i + 1) // count) for i in range(count)]
+
+
+def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
+    """Yield one row a segment, with a label for every token of a scored word: 1 = the word stands in another segment of the window.
+
+    Drops: "short_document" (fewer than 3 segments), "nothing_scored" (a segment without a scored word), "word_longer_than_row".
+
+    Example: segments 北京下雨 | 他在北京 | 雨停了 -> row 0 has tokens 北 京 下 雨 labelled 1 1 -1 -1 (words 北京, 下, 雨).
+    """
+    for document in documents:
+        segments = list(runs(document, context, drops))
+        drops["short_document"] += len(segments) < MIN_SEGMENTS
+        for window in windows(len(segments)):
+            vocabularies = [{word for piece in segments[i] for word in piece.sentence.words} for i in window]
+            num_segments_with = Counter(word for vocabulary in vocabularies for word in vocabulary)
+            for i in window:
+                labels = _labels(segments[i], num_segments_with, context)
+                if max(labels) < 0:
+                    drops["nothing_scored"] += 1
+                    continue
+                sample = assemble([joined(segments[i])], context, -1)
+                sample.token_labels[NAME] = [-1, *labels, -1]
+                yield sample
+
+
+def _labels(segment: list[Piece], num_segments_with: Counter[str], context: BuildContext) -> list[int]:
+    """Return a label per token; a word in `n` segments of its window occurs in n - 1 others."""
+    labels: list[int] = []
+    for piece in segment:
+        frequent = bool(context.frequent_lines) and piece.whole.text in context.frequent_lines
+        for word in piece.sentence.words:
+            label = -1 if frequent or not is_scored(word) else int(num_segments_with[word] > 1)
+            labels += [label] * len(context.encode(word))
+    return labels
+
+
+TASK = Task(NAME, 2, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision")

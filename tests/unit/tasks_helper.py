@@ -1,0 +1,102 @@
+"""Documents cut by jieba from real news pages, a character encoder and a pool, made without the code under test."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jieba
+
+from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
+from ernie_core.tasks.base import BuildContext, PoolSpan, Task
+
+CLS, SEP = 1, 2
+_SENTENCE = re.compile(r".+?(?:[。！？!?…]+[”’」』）\"']*|$)", re.S)
+
+
+def encode_characters(word: str) -> list[int]:
+    """One token a character, its code point: ids and text are one to one, and white space gives nothing."""
+    return [ord(c) for c in word if not c.isspace()]
+
+
+def text_of(token_ids: Sequence[int]) -> str:
+    return "".join(map(chr, token_ids))
+
+
+def lower(text: str) -> str:
+    return "".join(low if len(low := c.lower()) == 1 else c for c in text)
+
+
+@lru_cache(maxsize=100_000)
+def sentence(original: str) -> Sentence:
+    words = tuple(jieba.cut(lower(original)))
+    units = tuple(Unit(i, i + 1, ENTITY) for i, w in enumerate(words) if len(w) >= 3 and w.isalpha())
+    return Sentence(words, units, original)
+
+
+def document(source: str, title: str, paragraphs: Sequence[str]) -> Document:
+    doc_id = hashlib.sha256("\n".join([source, title, *paragraphs]).encode()).hexdigest()[:16]
+    cut = tuple(tuple(sentence(s) for s in _SENTENCE.findall(p)) for p in paragraphs)
+    return Document(doc_id, source, "work", title, cut)
+
+
+def news_pages(data: Path, count: int) -> list[dict[str, Any]]:
+    """The first `count` distinct pages of real news: {"title", "paragraphs"}."""
+    pages: dict[str, dict[str, Any]] = {}
+    with gzip.open(data / "raw_zh_inews/train.jsonl.gz", "rt", encoding="utf-8") as f:
+        for line in f:
+            row = json.loads(line)
+            paragraphs = [re.sub(r"\s+", " ", p) for p in re.split(r"\s{2,}", row["content"].strip()) if p]
+            pages.setdefault("".join(paragraphs), {"title": row["title"], "paragraphs": paragraphs})
+            if len(pages) == count:
+                break
+    return list(pages.values())
+
+
+class ListPool:
+    """All groups of all documents in bins of 8 characters; a draw is an index by key."""
+
+    def __init__(self, spans: Sequence[PoolSpan]) -> None:
+        self.bins: dict[tuple[str, int], list[PoolSpan]] = {}
+        for span in spans:
+            length = sum(len(s.original) for s in span.sentences)
+            self.bins.setdefault((span.source, length // 8), []).append(span)
+
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int) -> PoolSpan | None:
+        found = self.bins.get((source, num_chars // 8), [])
+        for i in range(len(found)):
+            span = found[(draw_key + i) % len(found)]
+            if span.doc_id != not_doc:
+                return span
+        return None
+
+
+def context(pool: ListPool | None = None, **changes: Any) -> BuildContext:
+    settings: dict[str, Any] = {
+        "encode": encode_characters, "cls_id": CLS, "sep_id": SEP, "max_seq_len": 128, "seed": 7,
+        "pool": pool or ListPool([]), "frequent_lines": frozenset(), "options": {},
+    }  # fmt: skip
+    return BuildContext(**{**settings, **changes})
+
+
+def built(task: Task, documents: Sequence[Document], ctx: BuildContext) -> tuple[list[Sample], Counter[str]]:
+    drops: Counter[str] = Counter()
+    return list(task.build(documents, ctx, drops)), drops
+
+
+def segments_of(sample: Sample, column: Sequence[int]) -> Iterator[list[int]]:
+    """The column's values segment by segment, without [CLS] and [SEP]."""
+    found: list[int] = []
+    for value, seg in zip(column[1:], sample.seg_labels[1:], strict=True):
+        if seg == -1:
+            yield found
+            found = []
+        else:
+            found.append(value)
