@@ -1,0 +1,261 @@
+"""What a recipe may say: every field with its meaning, unit and default, and whether it changes results (DESIGN, Checkpoint: that one mark)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from ernie_core.errors import closest
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name: lower-case letters, digits and _, a letter first, at most 64")
+    return name
+
+
+def _checked_package(name: str) -> str:
+    from corpus_prep.packages import PACKAGES
+
+    if name not in PACKAGES:
+        raise ValueError(f"unknown package {name!r}; one of {closest(name, PACKAGES)}")
+    return name
+
+
+def _checked_task(name: str) -> str:
+    from ernie_core.tasks.base import all_tasks
+
+    if name not in (tasks := all_tasks()):
+        raise ValueError(f"unknown task {name!r}; one of {closest(name, tasks)}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Package = Annotated[str, AfterValidator(_checked_package)]
+TaskName = Annotated[str, AfterValidator(_checked_task)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+def free(default: Any, description: str) -> Any:
+    """A field that does not change results: it may differ between two runs of one recipe."""
+    return Field(default, description=description, json_schema_extra={"changes_results": False})
+
+
+class Settings(BaseModel):
+    """Base of every section: exact types, no unknown keys, finite numbers, read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Corpus(Settings):
+    package: Package | None = Field(None, description="an installed package to import: inews, peoples_daily, reviews")
+    reader: Literal["text", "jsonl"] | None = Field(
+        None, description="text: a line is a paragraph, a blank line ends a document; jsonl: a line is a document"
+    )
+    path: str | None = Field(None, description="files, a glob from the current folder")
+    title: str | None = Field(None, description="jsonl: key of the title")
+    text: str = Field("text", description="jsonl: key of the text, with a line break between paragraphs")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.package is None) == (self.reader is None):
+            raise ValueError("give either package, or reader and path")
+        if (self.reader is None) != (self.path is None):
+            raise ValueError("reader and path go together")
+        if self.title is not None and self.reader != "jsonl":
+            raise ValueError("title is for reader: jsonl")
+        return self
+
+
+class Tracking(Settings):
+    uri: str | None = free(None, "MLflow store or server; null: sqlite:///ROOT/mlflow.db")
+    experiment: str = free("ernie", "MLflow experiment")
+
+
+class Prepare(Settings):
+    split_bytes: Annotated[int, Field(ge=1024)] = Field(4_000_000, description="bytes of input in one unit of work")
+    group_rows: Annotated[int, Field(ge=8, le=65536)] = Field(512, description="rows in a row group of a shard")
+    encodings: Annotated[list[Literal["parquet", "text"]], Field(min_length=1)] = Field(
+        ["parquet", "text"], description="shard encodings to write: parquet, text"
+    )
+    valid_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.02, description="share of documents kept for validation")
+    max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens")
+    vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
+    vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
+    exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
+    max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")
+    tasks: Annotated[dict[TaskName, dict[str, Any]], Field(min_length=1)] = Field(
+        {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
+        description="pretraining tasks to build rows for, each with its own options",
+    )
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_options(cls, tasks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        from ernie_core.tasks.base import all_tasks
+
+        known = all_tasks()
+        for name, options in tasks.items():
+            defaults = getattr(known[name], "options", {})
+            for key, value in options.items():
+                if key not in defaults:
+                    raise ValueError(f"{name}: unknown option {key!r}; {'one of ' + closest(key, defaults) if defaults else 'it has none'}")
+                if type(value) is not type(defaults[key]):
+                    raise ValueError(f"{name}: {key} must be of type {type(defaults[key]).__name__}, found {value!r}")
+        return tasks
+
+
+class Model(Settings):
+    num_hidden_layers: Annotated[int, Field(ge=1, le=96)] = Field(4, description="encoder layers")
+    hidden_size: Annotated[int, Field(ge=8, le=16384)] = Field(256, description="width of a token's vector")
+    num_attention_heads: Positive = Field(4, description="attention heads; divides hidden_size")
+    hidden_act: Literal["gelu", "relu"] = Field("gelu", description="activation: gelu, relu")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout of hidden states and attention; 0 under one epoch, else 0.1")
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}")
+        return self
+
+
+class Stage(Settings):
+    enter: Annotated[list[TaskName], Field(min_length=1)] = Field(description="tasks that join here")
+    mask_unit: Literal["basic", "word", "phrase", "entity"] = Field("word", description="what masking hides: basic (tokens), word, phrase, entity")
+
+
+class Pretrain(Settings):
+    model: Model = Field(default_factory=Model, description="the encoder")
+    schedule: Literal["continual", "multi_task", "sequential"] = Field(
+        "continual", description="how tasks share the stages: continual, multi_task, sequential"
+    )
+    stages: Annotated[list[Stage], Field(min_length=1)] = Field(
+        default_factory=lambda: [
+            Stage(enter=["knowledge_masking", "next_sentence", "sentence_reordering"]),
+            Stage(enter=["token_document"], mask_unit="entity"),
+        ],
+        description="phases; earlier tasks keep a share under continual",
+    )
+    iterations: dict[TaskName, Positive] = Field(
+        {"knowledge_masking": 1200, "next_sentence": 200, "sentence_reordering": 200, "token_document": 200},
+        description="training steps given to each task, over all stages",
+    )
+    lm_mode: Literal["always", "own_task"] = Field(
+        "always", description="masked LM in every batch (always), or in masking iterations only (own_task)"
+    )
+    lm_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the masked-LM loss")
+    loss_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of sentence-level losses")
+    token_loss_weight: Annotated[float, Field(ge=0)] = Field(0.5, description="weight of token-level losses")
+    batch_tokens: Annotated[int, Field(ge=16)] = Field(2048, description="tokens in a global batch, padding included")
+    device_tokens: Annotated[int, Field(ge=16)] = free(2048, "tokens a device takes at once, padding included; accumulation follows from it")
+    window_groups: Positive = Field(16, description="row groups shuffled together")
+    learning_rate: Rate = Field(1e-3, description="peak learning rate of each stage")
+    warmup_share: Share = Field(0.06, description="share of a stage's steps spent warming up")
+    weight_decay: Share = Field(0.01, description="decoupled weight decay")
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.98, description="AdamW's beta2")
+    clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="largest global gradient norm")
+    stage_optimizer: Literal["reset", "keep"] = Field("reset", description="Adam's moments at a stage's start: reset, keep")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="arithmetic of forward and backward: bf16, fp32")
+    encoding: Literal["parquet", "text"] = Field("parquet", description="shard encoding to read: parquet, text")
+    workers: Positive = free(1, "training processes; another count sees the same batches, its sums round differently")
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="CPU threads of a training process; another count rounds differently")
+    validation_steps: Positive = Field(200, description="training steps between validations")
+    validation_rows: Positive = Field(512, description="validation rows of each task, at most")
+    save_steps: Positive = free(200, "training steps between checkpoints")
+    skip_steps: Positive = free(20, "training steps between log lines")
+    keep_checkpoints: Positive = free(2, "newest checkpoints to keep")
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        entered = [name for stage in self.stages for name in stage.enter]
+        if twice := sorted({name for name in entered if entered.count(name) > 1}):
+            raise ValueError(f"stages: a task enters once: {', '.join(twice)}")
+        if missing := sorted(set(entered) - set(self.iterations)):
+            raise ValueError(f"iterations: none given for {', '.join(missing)}, which a stage enters")
+        if idle := sorted(set(self.iterations) - set(entered)):
+            raise ValueError(f"iterations: no stage enters {', '.join(idle)}")
+        units = {stage.mask_unit for stage in self.stages} & {"phrase", "entity"}
+        if self.encoding == "text" and units:
+            raise ValueError(f"mask_unit {', '.join(sorted(units))} needs encoding: parquet; text shards hold words only")
+        return self
+
+
+class BenchmarkSettings(Settings):
+    package: Package = Field(description="an installed package to make it from: reviews, peoples_daily")
+    train_rows: Positive = Field(1000, description="training rows")
+    dev_rows: Positive = Field(1000, description="development rows, which choose learning rate and step")
+    test_rows: Positive = Field(2000, description="test rows")
+    max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens; longer ones are cut")
+    epochs: Positive = Field(3, description="passes over the training rows")
+    batch_size: Positive = Field(16, description="rows in a batch")
+    learning_rates: Annotated[list[Rate], Field(min_length=1)] = Field(
+        [2e-4, 5e-4, 1e-3], description="grid of peak learning rates, the same for each arm"
+    )
+    eval_times: Positive = Field(6, description="evaluations on dev in a trial")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="arithmetic of forward and backward: bf16, fp32")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while fine-tuning")
+    warmup_share: Share = Field(0.1, description="share of steps spent warming up")
+    weight_decay: Share = Field(0.01, description="decoupled weight decay")
+
+
+class Finetune(Settings):
+    arms: Annotated[list[Literal["pretrained", "untrained"]], Field(min_length=1)] = Field(
+        ["pretrained", "untrained"], description="models to fine-tune: pretrained, untrained (the same model at its random start)"
+    )
+    seeds: Annotated[list[int], Field(min_length=1)] = Field([1, 2, 3], description="random seeds of the trials")
+    benchmarks: Annotated[dict[Name, BenchmarkSettings], Field(min_length=1)] = Field(description="data sets to fine-tune on")
+
+
+class Recipe(Settings):
+    name: Name = Field(description="name of the run; its folder is ROOT/NAME")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(7, description="every random choice follows from it")
+    root: str = free("runs", "folder of all runs, from the current folder")
+    language: Literal["zh"] = Field("zh", description="language of the text: zh")
+    workers: Annotated[int, Field(ge=0, le=4096)] = free(2, "processes for preparation and trials; 0: in this process, without Ray, for debugging")
+    tracking: Tracking = free(Tracking(), "where MLflow keeps the run")
+    corpora: Annotated[dict[Name, Corpus], Field(min_length=1)] = Field(description="raw text, by the name of its source")
+    prepare: Prepare = Field(default_factory=Prepare, description="raw text to shards")
+    pretrain: Pretrain | None = Field(None, description="shards to a pretrained model; absent: the run ends before")
+    finetune: Finetune | None = Field(None, description="benchmarks; absent: the run ends before")
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        if self.finetune is not None and self.pretrain is None:
+            raise ValueError("finetune needs a pretrain section: its model is fine-tuned")
+        if self.pretrain is not None:
+            if missing := sorted(set(self.pretrain.iterations) - set(self.prepare.tasks)):
+                raise ValueError(f"pretrain.iterations: prepare.tasks does not build {', '.join(missing)}")
+            if self.pretrain.encoding not in self.prepare.encodings:
+                raise ValueError(f"pretrain.encoding: prepare.encodings does not write {self.pretrain.encoding}")
+        for name, benchmark in (self.finetune.benchmarks if self.finetune else {}).items():
+            if benchmark.max_seq_len > self.prepare.max_seq_len:
+                raise ValueError(
+                    f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.prepare.max_seq_len} (prepare.max_seq_len)"
+                )
+        return self
+
+
+def results_settings(model: BaseModel) -> dict[str, Any]:
+    """Return the settings that change results, as JSON values: fields marked otherwise are left out, at every depth."""
+    return {name: _plain(getattr(model, name)) for name, info in type(model).model_fields.items() if changes_results(info)}
+
+
+def changes_results(info: FieldInfo) -> bool:
+    """Return the mark of a field: False if it may differ between two runs of one recipe."""
+    extra = info.json_schema_extra
+    return not isinstance(extra, dict) or bool(extra.get("changes_results", True))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return results_settings(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list) else value
