@@ -1,0 +1,103 @@
+"""The one normaliser, and BERT's basic tokenisation of what it returns (DESIGN, Text in = text in).
+
+Never NFKC: it rewrites CJK punctuation that the vocabulary holds. Tables are listed here, so a change of them is a change of
+`NORMALISER_VERSION`; the Unicode version stands in it because NFC, lower case and the punctuation category come from Python's data.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+NORMALISER_VERSION = f"1-unicode{unicodedata.unidata_version}"
+
+# Dropped: C0/C1 controls, all of Default_Ignorable_Code_Point (zero-width, bidi, soft hyphen, BOM, variation selectors, tags),
+# the other format characters (category Cf), surrogates, private use, non-characters, U+FFFC and U+FFFD.
+_DROPPED = (
+    r"\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U000e0000-\U0010ffff"
+)
+_SPACES = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CJK = (  # BERT's ranges (google-research/bert tokenization.py, _is_chinese_char)
+    r"\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f"
+)
+_FULL_WIDTH = "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
+_FULL_WIDTH_OFFSET = 0xFEE0
+
+
+def _is_punctuation(c: str) -> bool:
+    return (c.isascii() and c.isprintable() and not c.isalnum() and c != " ") or unicodedata.category(c)[0] == "P"
+
+
+# Category P has no members beyond plane 1 (a test says so); scanning two planes takes 15 ms.
+_PUNCTUATION = "".join(re.escape(c) for c in map(chr, range(0x20000)) if _is_punctuation(c))
+
+_DROP = re.compile(f"[{_DROPPED}]+")
+_HALF = re.compile(f"[{_FULL_WIDTH}]+")
+_SPACE = re.compile(f" ?[{_SPACES.replace(' ', '')}][{_SPACES}]*|  +")
+_ODD_CASE = re.compile("[İΣ]")
+_CLUSTER = re.compile(r"\w[^\w\s]+")
+_BASIC = re.compile(f"[{_CJK}{_PUNCTUATION}]|[^ {_CJK}{_PUNCTUATION}]+")
+_RUN = re.compile(f"[^ {_CJK}{_PUNCTUATION}]")
+
+
+def _half_width(match: re.Match[str]) -> str:
+    return "".join(chr(ord(c) - _FULL_WIDTH_OFFSET) for c in match.group())
+
+
+def _lower(text: str) -> str:
+    """Lower-case code point by code point: İ stays (its lower case has two), Σ is always σ (`str.lower` looks at the word's end)."""
+    if not _ODD_CASE.search(text):
+        return text.lower()
+    return "".join(c if c == "İ" else c.lower() for c in text)
+
+
+def _lower_composing(match: re.Match[str]) -> str:
+    cluster = match.group()
+    lowered = unicodedata.normalize("NFC", _lower(cluster))
+    return cluster if len(lowered) == len(cluster) else lowered
+
+
+def normalise(text: str) -> tuple[str, str]:
+    """Return `text` normalised and lower-cased, and the same with its original case, equal in length code point for code point.
+
+    In order: listed invisible characters dropped; full-width ASCII letters and digits to half width (punctuation kept); NFC; every
+    run of white space to one space, none at the ends; lower case where it is one code point. Idempotent on either result.
+
+    Example: ``normalise("Ａpple\\u200b　手机，\\r\\n第１代")`` -> ``("apple 手机， 第1代", "Apple 手机， 第1代")``.
+    """
+    text = _DROP.sub("", text)
+    text = _HALF.sub(_half_width, text)
+    text = unicodedata.normalize("NFC", text)
+    text = _SPACE.sub(" ", text).strip(" ")
+    lowered = _lower(text)
+    if not unicodedata.is_normalized("NFC", lowered):
+        # A few letters compose with a mark in lower case only (J and U+030C): those lose their capital in `original` too.
+        text = _CLUSTER.sub(_lower_composing, text)
+        lowered = unicodedata.normalize("NFC", _lower(text))
+    return lowered, text
+
+
+def basic_tokens(text: str) -> list[str]:
+    """Return BERT's basic tokens of normalised text: CJK characters and punctuation single, other runs whole, spaces dropped.
+
+    Example: ``basic_tokens("gpt-4 很好")`` -> ``["gpt", "-", "4", "很", "好"]``.
+    """
+    return _BASIC.findall(text)
+
+
+def basic_spans(text: str) -> list[tuple[int, int]]:
+    """Return the basic tokens of normalised text as (start, end) code point offsets.
+
+    Example: ``basic_spans("a 好")`` -> ``[(0, 1), (2, 3)]``.
+    """
+    return [m.span() for m in _BASIC.finditer(text)]
+
+
+def is_run_char(c: str) -> bool:
+    """Say whether the character is neither CJK nor punctuation nor space: runs of these form one basic token.
+
+    Example: ``is_run_char("a")`` -> True; ``is_run_char("好")`` -> False.
+    """
+    return _RUN.fullmatch(c) is not None
