@@ -253,9 +253,8 @@ def _read(source: RowSource, task: Task, groups: NDArray[np.int64], rows: NDArra
         return stored
     keys = combine(key(seed, "at_read", epoch), stored.sample_ids).tolist()
     samples = [task.at_read(stored.sample(i), keys[i]) for i in range(len(stored))]
-    read = Rows.from_samples(samples, source.token_label_names)
-    units = {} if stored.unit_labels is not None else {"unit_labels": None, "unit_kind": None}
-    return replace(read, sample_ids=stored.sample_ids, **units)
+    read = Rows.from_samples(samples, source.token_label_names).with_sample_ids(stored.sample_ids)
+    return read if stored.unit_labels is not None else replace(read, unit_labels=None, unit_kind=None)
 
 
 def _micro_batches(rows: Rows, codes: NDArray[np.int64] | None, task: Task, reading: Reading, epoch: int | str) -> Iterator[Batch]:

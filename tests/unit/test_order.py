@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ernie_core.data.order import Cursor, GlobalBatch, TaskOrder, rank_slice
 from ernie_core.errors import InputError
 
-GROUPS = st.lists(st.lists(st.integers(1, 140), max_size=30), min_size=1, max_size=9).filter(lambda groups: any(groups))
+GROUPS = st.lists(st.lists(st.integers(1, 140), max_size=30), min_size=1, max_size=9).filter(any)
 
 
 def order_of(groups, *, seed=7, task="next_sentence", window_groups=3, batch_tokens=256):
