@@ -1,0 +1,117 @@
+"""Whose folder is this: a run's folder, its lock, and the marks that tell ours from others' (reliability.md F16-F17, F24-F25)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ernie_core.errors import OutputError, ResourceError
+from ernie_core.manifest import atomic_write, canonical_json, disk_errors
+
+FORMAT = 1
+STEP_NAME, RUN_NAME, LOCK_NAME = "step.json", "run.json", ".lock"
+
+
+def check_run_folder(run_folder: Path) -> None:
+    """Refuse a folder that holds other things than a run, touching nothing.
+
+    Raises:
+        OutputError: E-OUTPUT-FOREIGN.
+        ResourceError: E-PERMISSION.
+    """
+    with disk_errors(run_folder):
+        if run_folder.exists() and not run_folder.is_dir():
+            raise _foreign(run_folder, [run_folder.name])
+        names = sorted(p.name for p in run_folder.iterdir()) if run_folder.exists() else []
+        if names not in ([], [LOCK_NAME]) and RUN_NAME not in names:
+            raise _foreign(run_folder, names)
+        check_writable(run_folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise E-PERMISSION unless this process may write into `folder`, or into what exists above it."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True) or not existing.is_dir():
+        mode = oct(existing.stat().st_mode & 0o7777)
+        found = f"mode {mode}, uid {existing.stat().st_uid}, and this process is uid {os.geteuid()}"
+        raise ResourceError(
+            "E-PERMISSION", "cannot write here", where=str(existing), found=found, fix="choose another root, or change its permissions"
+        )
+
+
+def _foreign(folder: Path, names: Sequence[str]) -> OutputError:
+    shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    return OutputError(
+        "E-OUTPUT-FOREIGN",
+        "this folder holds files of something else; nothing was touched",
+        where=str(folder),
+        found=shown,
+        fix="choose another name or root in the recipe",
+    )
+
+
+@contextlib.contextmanager
+def locked(run_folder: Path) -> Iterator[None]:
+    """Hold the run folder for one driver; the kernel lets go when the process ends, however it ends."""
+    with disk_errors(run_folder):
+        try:
+            run_folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as e:  # file systems such as /proc answer so
+            raise ResourceError(
+                "E-PERMISSION", "cannot make this folder", where=str(run_folder), found=str(e.strerror), fix="choose another root"
+            ) from e
+        fd = os.open(run_folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            if e.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+            owner = os.read(fd, 200).decode("utf-8", "replace").strip()
+            raise OutputError(
+                "E-LOCKED",
+                "another run works in this folder",
+                where=str(run_folder),
+                found=owner or "an owner that has not signed yet",
+                fix="wait for it, or stop it",
+            ) from e
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
+        if not (run_folder / RUN_NAME).exists():
+            atomic_write(run_folder / RUN_NAME, canonical_json({"format": FORMAT, "run": run_folder.name}) + b"\n")
+        yield
+    finally:
+        os.close(fd)
+
+
+def read_step(folder: Path) -> dict[str, Any] | None:
+    """Return step.json, None for a folder that is missing or empty; raise E-OUTPUT-FOREIGN for one that is not ours."""
+    if not folder.exists():
+        return None
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else [folder.name]
+    if not names or all(name.startswith(f".tmp-{STEP_NAME}-") for name in names):
+        return None  # a kill inside the very first write leaves a temporary file
+    try:
+        body = json.loads((folder / STEP_NAME).read_bytes())
+        if body["format"] == FORMAT and body["step"] == folder.name and isinstance(body["settings"], dict) and isinstance(body["parents"], dict):
+            return dict(body)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise _foreign(folder, names)
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename `folder` to the first free `<name>.old-N`, and return that."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    return folder.rename(aside)
