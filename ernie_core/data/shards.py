@@ -90,7 +90,7 @@ def write_shard(
         if encoding == "parquet":
             data = encode_parquet(rows, group_rows, {"task": task})
         elif encoding == "text":
-            members = [_gzip(encode_text(rows.take(np.arange(start, start + n)))) for start, n in zip(starts, sizes, strict=True)]
+            members = gzip_members(rows, group_rows)
             bounds = np.cumsum([0, *map(len, members)]).tolist()
             more["group_bytes"] = [list(pair) for pair in pairwise(bounds)]
             data = b"".join(members)
@@ -101,8 +101,10 @@ def write_shard(
     return entries
 
 
-def _gzip(data: bytes) -> bytes:
-    return gzip.compress(data, _GZIP_LEVEL, mtime=0)
+def gzip_members(rows: Rows, group_rows: int) -> list[bytes]:
+    """Return the text encoding as one gzip member per row group: fixed level, no time stamp. Their concatenation is a gzip file."""
+    starts = range(0, len(rows), group_rows)
+    return [gzip.compress(encode_text(rows.take(np.arange(start, min(start + group_rows, len(rows))))), _GZIP_LEVEL, mtime=0) for start in starts]
 
 
 def _npy(array: NDArray[np.uint16]) -> bytes:
@@ -125,6 +127,8 @@ class ShardSet:
         self._cache_bytes = cache_bytes
         self._groups = [(s, i) for s, entry in enumerate(entries) for i in range(len(entry.facts["group_rows"]))]
         self._bounds = [np.cumsum([0, *e.facts["group_rows"]]) for e in entries]
+        self._bases = np.array([key(e.facts["content_sha256"], e.facts["task"]) for e in entries], dtype=np.uint64)
+        self._places = np.array([(s, self._bounds[s][i]) for s, i in self._groups], dtype=np.int64).reshape(-1, 2)
 
     @staticmethod
     def open(folder: Path, manifest: Manifest, task: str, subset: str, encoding: str, cache_bytes: int = 128 << 20) -> ShardSet:
@@ -179,6 +183,15 @@ class ShardSet:
     def file_of(self, group: int) -> str:
         """Return the manifest path of the file that holds the group."""
         return self._shards[self._groups[group][0]].path
+
+    def shard_of(self, group: int) -> str:
+        """Return the name of the shard that holds the group, the same for either encoding."""
+        return str(self._shards[self._groups[group][0]].facts["shard"])
+
+    def sample_ids(self, groups: NDArray[np.integer], rows: NDArray[np.integer]) -> NDArray[np.uint64]:
+        """Return the ids of row rows[k] of group groups[k], uint64[n]; no shard is opened."""
+        shards, starts = self._places[np.asarray(groups, dtype=np.int64)].T
+        return combine(self._bases[shards], (starts + np.asarray(rows)).astype(np.uint64))
 
     def mask_word_probability(self, group: int) -> float | None:
         """Return the seed's per-file probability of word masking, or None where the shard has none."""

@@ -38,6 +38,8 @@ class RowSource(Protocol):
 
     def file_of(self, group: int) -> str: ...
 
+    def shard_of(self, group: int) -> str: ...
+
     def mask_word_probability(self, group: int) -> float | None: ...
 
 
@@ -212,14 +214,15 @@ def validation_batches(
         mask_unit: what to mask, or None for unmasked input.
         rank, world: this rank yields every world-th batch; the batches themselves do not depend on it.
     """
-    sizes = np.array([len(lengths) for lengths in rows.group_lengths], dtype=np.int64)
+    group_lengths = rows.group_lengths
+    sizes = np.array([len(lengths) for lengths in group_lengths], dtype=np.int64)
     total = int(sizes.sum())
     count = min(total, max_rows)
     flat = np.arange(count, dtype=np.int64) * total // max(1, count)
     ends = np.cumsum(sizes)
     groups = np.searchsorted(ends, flat, side="right")
     inside = flat - (ends - sizes)[groups]
-    lengths = np.array([rows.group_lengths[g][r] for g, r in zip(groups.tolist(), inside.tolist(), strict=True)], dtype=np.int64)
+    lengths = np.array([group_lengths[g][r] for g, r in zip(groups.tolist(), inside.tolist(), strict=True)], dtype=np.int64)
     by_length = np.argsort(lengths, kind="stable")  # less padding
     parts = [by_length[part] for part in split_rows(lengths[by_length], reading.device_tokens)][rank::world]
     if not parts:
@@ -242,7 +245,7 @@ def _unit_codes(rows: RowSource, groups: NDArray[np.int64], unit: str, seed: int
         probability = rows.mask_word_probability(group)
         code_of[group] = unit_code(unit)
         if probability is not None:
-            code_of[group] = WORD_CODE if generator(seed, "mask_type", rows.file_of(group), epoch).random() < probability else BASIC_CODE
+            code_of[group] = WORD_CODE if generator(seed, "mask_type", rows.shard_of(group), epoch).random() < probability else BASIC_CODE
     return np.array([code_of[group] for group in groups.tolist()], dtype=np.int64)
 
 

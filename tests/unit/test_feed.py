@@ -47,6 +47,9 @@ class ToySource:
     def file_of(self, group):
         return f"{self._name}/train-{group // 2:05d}"
 
+    def shard_of(self, group):
+        return self.file_of(group)
+
     def mask_word_probability(self, group):
         return self._probability
 
