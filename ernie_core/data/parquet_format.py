@@ -92,6 +92,19 @@ def decode_group(path: Path, group: int, token_labels: Sequence[str], *, units: 
     return _to_rows(table, token_labels, units=units, where=f"{path} row group {group}")
 
 
+def read_parquet(path: Path) -> Rows:
+    """Return all rows of a Parquet shard whose token labels and units are taken from its own columns.
+
+    Raises:
+        IntegrityError: E-SCHEMA, E-SHARD-PAGE.
+    """
+    with open_parquet(path) as file:
+        names = file.schema_arrow.names
+        groups = file.num_row_groups
+    labels = [name[4:] for name in names if name.startswith("tok_")]
+    return Rows.concat([decode_group(path, g, labels, units="unit_labels" in names) for g in range(groups)])
+
+
 def check_schema(found: pa.Schema, token_labels: Sequence[str], *, units: bool, where: str) -> None:
     """Compare a file's columns with what its manifest says (reliability F60).
 

@@ -7,6 +7,7 @@ would write is accepted, so text -> rows -> text gives the bytes back. Source: t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from ernie_core.errors import InputError, printable
 
 _SPACE, _MINUS, _ZERO, _NINE, _SEMICOLON, _NEWLINE = (ord(c) for c in " -09;\n")
 _TOKEN_FIELDS = ("token_ids", "sentence_type_ids", "position_ids", "seg_labels")
-_DTYPES = (np.int32, np.int8, np.int16, np.int8)
+_DTYPES: tuple[type[np.signedinteger], ...] = (np.int32, np.int8, np.int16, np.int8)
 _MAX_WIDTH = 10  # "-99999999" and "2147483647" fit; what does not fit its column is refused by value
 
 
@@ -69,31 +70,49 @@ def _render(values: NDArray[np.int64], separators: NDArray[np.uint8]) -> bytes:
     return out.tobytes()
 
 
-def decode_text(data: bytes, where: str, token_label_names: Sequence[str] = ()) -> Rows:
+@dataclass(frozen=True)
+class _Source:
+    """Text being read, and where it comes from."""
+
+    data: bytes
+    where: str
+    first_line: int
+
+    def bad(self, byte: int, what: str, expected: str) -> InputError:
+        line = self.data.count(b"\n", 0, byte) + self.first_line
+        start = self.data.rfind(b"\n", 0, byte) + 1
+        near = self.data[max(start, byte - 20) : byte + 20].split(b"\n")[0]
+        where = f"{self.where} line {line} byte {byte - start}"
+        return InputError("E-SAMPLE-FORMAT", what, where=where, expected=expected, found=repr(printable(near)), fix="correct or remove the line")
+
+
+def decode_text(data: bytes, where: str, token_label_names: Sequence[str] = (), first_line: int = 1) -> Rows:
     """Return the rows of text lines, without units and with sample ids 0.
 
     Args:
         data: whole lines, each ended by LF.
-        where: names the source in errors; the line number within `data` is added.
+        where: names the source in errors; the line number is added.
         token_label_names: the further fields between seg_labels and label.
+        first_line: the number of the first line, for errors.
 
     Example: ``decode_text(b"1 5 2;0 0 0;0 1 2;-1 0 -1;1\\n", "x.gz").labels`` -> ``[1]``.
 
     Raises:
         InputError: E-SAMPLE-FORMAT with line number: field count, lengths that differ, anything but plain integers, a value out of range.
     """
+    source = _Source(data, where, first_line)
     raw = np.frombuffer(data, np.uint8)
     if data and not data.endswith(b"\n"):
-        raise _bad(data, where, len(data) - 1, "the last line is cut off", "LF at its end")
+        raise source.bad(len(data) - 1, "the last line is cut off", "LF at its end")
     ends = np.flatnonzero((raw == _SPACE) | (raw == _SEMICOLON) | (raw == _NEWLINE))
-    values = _parse(data, raw, ends, where)
+    values = _parse(source, raw, ends)
     num_columns = len(_TOKEN_FIELDS) + len(token_label_names)
-    lengths = _row_lengths(data, raw[ends], ends, num_columns, where)
+    lengths = _row_lengths(source, raw[ends], ends, num_columns)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     first, positions = _layout(offsets, num_columns)
     at = [positions + np.repeat(c * lengths, lengths) for c in range(num_columns)] + [first[1:] - 1]
-    dtypes = [*_DTYPES, *[np.int8] * len(token_label_names), np.int32]
-    columns = [_fit(values[p], dtype, data, ends[p], where) for p, dtype in zip(at, dtypes, strict=True)]
+    dtypes: list[type[np.signedinteger]] = [*_DTYPES, *[np.int8] * len(token_label_names), np.int32]
+    columns = [_fit(source, values[p], dtype, ends[p]) for p, dtype in zip(at, dtypes, strict=True)]
     return Rows(
         offsets=offsets,
         token_ids=columns[0],
@@ -106,7 +125,7 @@ def decode_text(data: bytes, where: str, token_label_names: Sequence[str] = ()) 
     )
 
 
-def _parse(data: bytes, raw: NDArray[np.uint8], ends: NDArray[np.int64], where: str) -> NDArray[np.int64]:
+def _parse(source: _Source, raw: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the integers that end before each of `ends`, refusing anything that is not one in its only spelling."""
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(ends)]
     negative = raw[starts] == _MINUS
@@ -117,12 +136,12 @@ def _parse(data: bytes, raw: NDArray[np.uint8], ends: NDArray[np.int64], where: 
     known[ends] = True
     known[starts[negative]] = True
     if not known.all():
-        raise _bad(data, where, int(np.argmin(known)), "not an integer", "digits, after at most one minus sign")
+        raise source.bad(int(np.argmin(known)), "not an integer", "digits, after at most one minus sign")
     if len(digits) and digits.min() < 1:
-        raise _bad(data, where, int(ends[np.argmin(digits)]), "an integer is missing", "one between separators")
+        raise source.bad(int(ends[np.argmin(digits)]), "an integer is missing", "one between separators")
     odd = ((raw[first] == _ZERO) & (negative | (digits > 1))) | (digits + negative > _MAX_WIDTH)
     if odd.any():
-        raise _bad(data, where, int(starts[np.argmax(odd)]), "integer in another spelling", "no leading zero, no -0, at most 10 characters")
+        raise source.bad(int(starts[np.argmax(odd)]), "integer in another spelling", "no leading zero, no -0, at most 10 characters")
     values = np.zeros(len(ends), np.int64)
     index = np.arange(len(ends))
     for place in range(int(digits.max(initial=0))):
@@ -132,7 +151,7 @@ def _parse(data: bytes, raw: NDArray[np.uint8], ends: NDArray[np.int64], where: 
     return values
 
 
-def _row_lengths(data: bytes, separators: NDArray[np.uint8], ends: NDArray[np.int64], num_columns: int, where: str) -> NDArray[np.int64]:
+def _row_lengths(source: _Source, separators: NDArray[np.uint8], ends: NDArray[np.int64], num_columns: int) -> NDArray[np.int64]:
     """Return tokens per row, int64[n], after checking that every line has `num_columns` equally long fields and one label."""
     line_ends = np.flatnonzero(separators == _NEWLINE)
     field_ends = np.flatnonzero((separators == _SEMICOLON) | (separators == _NEWLINE))
@@ -140,31 +159,20 @@ def _row_lengths(data: bytes, separators: NDArray[np.uint8], ends: NDArray[np.in
     wrong = per_line != num_columns + 1
     if wrong.any():
         line = int(np.argmax(wrong))
-        raise _bad(data, where, int(ends[line_ends[line]]), f"{per_line[line]} fields", f"{num_columns + 1} fields separated by ';'")
+        raise source.bad(int(ends[line_ends[line]]), f"{per_line[line]} fields", f"{num_columns + 1} fields separated by ';'")
     fields = np.diff(field_ends, prepend=-1).reshape(-1, num_columns + 1)
     ragged = (fields[:, :-1] != fields[:, :1]).any(axis=1) | (fields[:, -1] != 1)
     if ragged.any():
         line = int(np.argmax(ragged))
-        raise _bad(
-            data, where, int(ends[line_ends[line]]), f"fields hold {fields[line].tolist()} integers", "equally many in every field and one label"
-        )
+        held = f"fields hold {fields[line].tolist()} integers"
+        raise source.bad(int(ends[line_ends[line]]), held, "equally many in every field and one label")
     return fields[:, 0]
 
 
-def _fit(values: NDArray[np.int64], dtype: type[np.signedinteger], data: bytes, ends: NDArray[np.int64], where: str) -> NDArray[np.signedinteger]:
+def _fit(source: _Source, values: NDArray[np.int64], dtype: type[np.signedinteger], ends: NDArray[np.int64]) -> NDArray[np.signedinteger]:
     info = np.iinfo(dtype)
     wrong = (values < info.min) | (values > info.max)
     if wrong.any():
         i = int(np.argmax(wrong))
-        raise _bad(data, where, int(ends[i]), f"value {values[i]} is out of range", f"{info.min} to {info.max}")
+        raise source.bad(int(ends[i]), f"value {values[i]} is out of range", f"{info.min} to {info.max}")
     return values.astype(dtype)
-
-
-def _bad(data: bytes, where: str, byte: int, what: str, expected: str) -> InputError:
-    line = data.count(b"\n", 0, byte) + 1
-    start = data.rfind(b"\n", 0, byte) + 1
-    near = max(start, byte - 20)
-    return InputError(
-        "E-SAMPLE-FORMAT", what, where=f"{where} line {line} byte {byte - start}", expected=expected,
-        found=repr(printable(data[near : byte + 20].split(b"\n")[0])), fix="correct or remove the line",
-    )  # fmt: skip

@@ -1,0 +1,163 @@
+"""The seed's own files: file lists of gzip text, and conversion of single files between the two encodings.
+
+Source: reference ernie.md 1.2 and 1.3; what the published reader lets pass in silence (ids, lengths, drops) is counted or refused here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ernie_core.data.parquet_format import encode_parquet, read_parquet
+from ernie_core.data.rows import Rows
+from ernie_core.data.shards import gzip_members, write_shard
+from ernie_core.data.text_format import decode_text
+from ernie_core.errors import InputError, printable
+from ernie_core.manifest import FileEntry, atomic_write
+
+_BLOCK_LINES = 512  # larger blocks are slower: they leave the processor cache
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """One line of a file list: a gzip text file and the probability of word masking, compared with one draw per visit of the file."""
+
+    path: Path
+    mask_word_probability: float
+
+
+def read_filelist(filelist: Path) -> list[ListedFile]:
+    """Read ``path TAB mask_word_probability`` lines; a relative path is looked for from the working folder, then beside the list.
+
+    Example: ``data/demo_train_set.gz\\t1.1\\n`` -> ``[ListedFile(Path("data/demo_train_set.gz"), 1.1)]``; 1.1 means always words.
+
+    Raises:
+        InputError: E-FILELIST naming the line.
+    """
+    try:
+        lines = filelist.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as e:
+        raise InputError("E-FILELIST", "cannot read the file list", where=str(filelist), found=str(e), fix="give a UTF-8 text file") from e
+    files = [_listed(line, filelist, i + 1) for i, line in enumerate(lines) if line.strip()]
+    if not files:
+        raise InputError("E-FILELIST", "the file list is empty", where=str(filelist), expected="path TAB probability", fix="name at least one file")
+    return files
+
+
+def _listed(line: str, filelist: Path, number: int) -> ListedFile:
+    where = f"{filelist} line {number}"
+    fields = line.split("\t")
+    if len(fields) != 2:
+        raise InputError(
+            "E-FILELIST",
+            "not two columns",
+            where=where,
+            expected="path TAB mask_word_probability",
+            found=printable(line),
+            fix="add the probability (1.1: always words)",
+        )
+    try:
+        probability = float(fields[1])
+    except ValueError:
+        probability = math.nan
+    if not (math.isfinite(probability) and probability >= 0):
+        raise InputError(
+            "E-FILELIST",
+            "not a probability",
+            where=where,
+            expected="a number from 0; above 1 means always words",
+            found=printable(fields[1]),
+            fix="correct the second column",
+        )
+    found = [p for p in (Path(fields[0]), filelist.parent / fields[0]) if p.is_file()]
+    if not found:
+        raise InputError(
+            "E-FILELIST",
+            "a listed file is missing",
+            where=where,
+            found=printable(fields[0], 400),
+            fix="correct the path; it is looked for from here and beside the list",
+        )
+    return ListedFile(found[0], probability)
+
+
+def import_filelist(
+    filelist: Path,
+    folder: Path,
+    *,
+    subset: str,
+    task: str = "next_sentence",
+    group_rows: int = 512,
+    max_seq_len: int = 512,
+    encodings: Sequence[str] = ("parquet", "text"),
+) -> list[FileEntry]:
+    """Write one shard ``shards/<task>/<subset>-NNNNN`` per listed file into `folder` and return the manifest entries.
+
+    The text encoding holds the same lines, byte for byte once decompressed, less those longer than `max_seq_len` tokens, which the
+    published reader drops too: fact ``dropped_long``. Further facts: ``mask_word_probability`` and ``source`` (the file's path).
+
+    Raises:
+        InputError: E-FILELIST, E-SAMPLE-FORMAT with file and line, E-GZIP for a damaged file.
+    """
+    entries: list[FileEntry] = []
+    for number, listed in enumerate(read_filelist(filelist)):
+        rows = read_text_file(listed.path)
+        keep = np.flatnonzero(rows.lengths <= max_seq_len)
+        facts = {"mask_word_probability": listed.mask_word_probability, "source": str(listed.path), "dropped_long": len(rows) - len(keep)}
+        name = f"shards/{task}/{subset}-{number:05d}"
+        entries += write_shard(folder, name, rows.take(keep), task=task, subset=subset, group_rows=group_rows, encodings=encodings, extra_facts=facts)
+    return entries
+
+
+def read_text_file(path: Path, token_label_names: Sequence[str] = ()) -> Rows:
+    """Read a whole ``.gz`` text file, sample ids 0.
+
+    Raises:
+        InputError: E-GZIP (not gzip, cut off or damaged), E-SAMPLE-FORMAT with the line.
+    """
+    if path.suffix != ".gz":
+        raise InputError("E-GZIP", "not a .gz file", where=str(path), fix="compress it with gzip and name it .gz")
+    try:
+        with gzip.open(path) as f:
+            return Rows.concat([decode_text(b"".join(block), str(path), token_label_names, first_line=line) for line, block in _blocks(f)])
+    except (gzip.BadGzipFile, EOFError, zlib.error) as e:
+        raise InputError("E-GZIP", "gzip file is damaged or cut off", where=str(path), found=str(e), fix="fetch or make the file again") from e
+
+
+def _blocks(file: gzip.GzipFile) -> Iterator[tuple[int, list[bytes]]]:
+    line = 1
+    while block := list(islice(file, _BLOCK_LINES)):
+        yield line, block
+        line += len(block)
+
+
+def convert_shard_file(source: Path, target: Path, *, token_labels: Sequence[str] = (), group_rows: int = 512) -> list[str]:
+    """Convert one file, ``.gz`` text to ``.parquet`` or back; the five columns and token labels go over unchanged.
+
+    There and back gives the same bytes, decompressed. Parquet says which token labels it holds; text needs `token_labels`.
+
+    Returns:
+        What the target cannot hold: ``unit_labels`` and ``unit_kind`` when text is written from a file that has them.
+
+    Raises:
+        InputError: E-CONVERT for other endings, E-GZIP, E-SAMPLE-FORMAT.
+        IntegrityError: E-SCHEMA, E-SHARD-PAGE.
+    """
+    kinds = (source.suffix, target.suffix)
+    if kinds == (".gz", ".parquet"):
+        atomic_write(target, encode_parquet(read_text_file(source, token_labels), group_rows, {}))
+        return []
+    if kinds == (".parquet", ".gz"):
+        rows = read_parquet(source)
+        atomic_write(target, b"".join(gzip_members(rows, group_rows)))
+        return [] if rows.unit_labels is None else ["unit_labels", "unit_kind"]
+    raise InputError(
+        "E-CONVERT", "cannot convert these", where=f"{source} to {target}", expected=".gz to .parquet, or .parquet to .gz", fix="name the files so"
+    )
