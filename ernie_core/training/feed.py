@@ -148,13 +148,13 @@ class PretrainFeed:
         return stage, step - (int(self._stage_ends[stage]) - size), size
 
     def next(self) -> FeedStep:
-        """Return the next step and move on.
+        """Return the next step and move on; there are `num_steps` of them.
 
         Raises:
-            StopIteration: all stages are done.
+            InputError: E-MASK-UNIT, see `masking.mask_rows`.
+            IntegrityError: a shard is damaged, see `ShardSet.read_group`.
         """
-        if self.step >= self.num_steps:
-            raise StopIteration
+        assert self.step < self.num_steps, "all stages are done"
         stage, inside, _ = self.stage_of(self.step)
         name = self.stages[stage].sequence[inside]
         source = self._sources[name]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from ernie_core.data.order import TaskOrder
 from ernie_core.data.rows import Rows
-from ernie_core.errors import IntegrityError
+from ernie_core.data.shards import ShardSet, write_shard
+from ernie_core.errors import InputError, IntegrityError
+from ernie_core.manifest import Manifest
 from ernie_core.schemas import Sample
 from ernie_core.seeding import combine, key
 from ernie_core.tasks.base import Task
@@ -135,7 +138,7 @@ def test_a_rank_without_rows_has_no_batches():
 
 
 @given(st.integers(0, 34), st.integers(1, 3))
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_a_resumed_feed_goes_on_as_the_unbroken_one(stop, world):
     unbroken = feed(world - 1, world)
     before = [unbroken.next() for _ in range(stop)]
@@ -165,7 +168,7 @@ def test_steps_follow_the_stages_sequences():
     assert [s.stage for s in steps] == [0] * 10 + [1] * 24
     assert [one.stage_of(i) for i in (0, 9, 10, 33)] == [(0, 0, 10), (0, 9, 10), (1, 0, 24), (1, 23, 24)]
     assert {s.task: s.task_id for s in steps} == {"knowledge_masking": 0, "next_sentence": 7, "sentence_reordering": 3}
-    with pytest.raises(StopIteration):
+    with pytest.raises(AssertionError, match="all stages are done"):
         one.next()
 
 
@@ -265,3 +268,43 @@ def test_unmasked_validation_has_no_targets_and_the_same_rows():
 
 def test_validation_reads_all_rows_where_there_are_fewer_than_asked():
     assert sum(len(b.lengths) for b in valid(max_rows=1000)) == 21
+
+
+@pytest.fixture(scope="module")
+def shard_folder(tmp_path_factory) -> tuple[Path, Manifest]:
+    """Two real shards of a masking task, in both encodings, the second with a mask_word_probability."""
+    folder = tmp_path_factory.mktemp("shards")
+    toy, entries = ToySource("knowledge_masking", [70, 50]), []
+    for number, extra in enumerate(({}, {"mask_word_probability": 0.5})):
+        rows = Rows.from_samples(toy.samples[number])
+        entries += write_shard(folder, f"shards/knowledge_masking/train-{number:05d}", rows, task="knowledge_masking", subset="train",
+                               group_rows=16, encodings=["parquet", "text"], extra_facts=extra)  # fmt: skip
+    return folder, Manifest("prepare", {}, {}, tuple(entries))
+
+
+def shard_feed(shard_folder: tuple[Path, Manifest], encoding: str, unit: str = "word") -> PretrainFeed:
+    rows = ShardSet.open(*shard_folder, "knowledge_masking", "train", encoding)
+    order = TaskOrder(rows.group_lengths, seed=7, task="knowledge_masking", window_groups=3, batch_tokens=320)
+    stages = [Stage(["knowledge_masking"] * 40, unit)]
+    return PretrainFeed({"knowledge_masking": Source(MASKING, rows, order)}, stages, READING, lm_mode="always", rank=0, world=1)
+
+
+def test_both_encodings_of_real_shards_feed_the_same_batches(shard_folder):
+    parquet, text = (steps_of(shard_feed(shard_folder, encoding)) for encoding in ("parquet", "text"))
+    assert [rows_seen(s) for s in parquet] == [rows_seen(s) for s in text]
+    assert [(s.chain, s.mask_type, s.tokens) for s in parquet] == [(s.chain, s.mask_type, s.tokens) for s in text]
+    assert {s.mask_type for s in parquet} == {"mask_word", "mask_char"}
+    assert parquet[0].file.endswith(".parquet")
+    assert text[0].file.endswith(".txt.gz")
+
+
+def test_the_ids_of_a_global_batch_are_those_of_the_rows_read(shard_folder):
+    for step in steps_of(shard_feed(shard_folder, "parquet")):
+        assert step.global_sample_ids.tolist() == [row[0] for row in rows_seen(step)]
+        assert step.tokens == sum(int(b.lengths.sum()) for b in step.batches)
+
+
+def test_text_shards_refuse_entity_masking_at_the_first_step(shard_folder):
+    with pytest.raises(InputError, match="E-MASK-UNIT"):
+        steps_of(shard_feed(shard_folder, "text", "entity"))
+    steps_of(shard_feed(shard_folder, "parquet", "entity"))
