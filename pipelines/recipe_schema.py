@@ -103,12 +103,6 @@ class Prepare(Settings):
 
         known = all_tasks()
         for name, options in tasks.items():
-            defaults = known[name].options
-            for key, value in options.items():
-                if key not in defaults:
-                    raise ValueError(f"{name}: unknown option {key!r}; {'one of ' + closest(key, defaults) if defaults else 'it has none'}")
-                if type(value) is not type(defaults[key]):
-                    raise ValueError(f"{name}: {key} must be of type {type(defaults[key]).__name__}, found {value!r}")
             known[name].classes(options)
         return tasks
 
