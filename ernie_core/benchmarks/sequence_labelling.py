@@ -7,6 +7,7 @@ counted over characters, and one cut away by the longest length counts as predic
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -56,10 +57,10 @@ def align(characters: Sequence[str]) -> tuple[str, list[int]]:
     """
     text = normalise("".join(characters))[0]
     kept = [(i, c) for i, c in enumerate(characters) if _alone(c)]
-    starts = [k for k, (_, c) in enumerate(kept) if k == 0 or not unicodedata.combining(c[0])]
+    starts = [k for k, (_, c) in enumerate(kept) if k == 0 or not unicodedata.combining(_alone(c)[0])]
     source: list[int] = []
     joined = ""
-    for start, end in zip(starts, [*starts[1:], len(kept)], strict=True):
+    for start, end in itertools.pairwise([*starts, len(kept)]):
         part = _alone("".join(c for _, c in kept[start:end]))
         if part.startswith(" ") and (not joined or joined.endswith(" ")):
             part = part[1:]

@@ -101,7 +101,7 @@ def test_pairing_makes_the_interval_of_correlated_arms_narrow() -> None:
 def test_two_arms_of_one_quality_are_called_different_about_one_time_in_twenty() -> None:
     calls = 0
     for i in range(100):
-        d = paired_difference(_arm(0.7, 5, 300, "a", i), _arm(0.7, 5, 300, "b", i), ACCURACY, seed=i, draws=400)
+        d = paired_difference(_arm(0.7, 5, 300, "a", i), _arm(0.7, 5, 300, "b", i), ACCURACY, seed=i, draws=200)
         calls += not (d.low or 0) <= 0 <= (d.high or 0)
     assert calls <= 12
 
