@@ -175,6 +175,15 @@ def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> Encoded:
     return token_ids, seg, unit, kind
 
 
+def merge(parts: Sequence[Encoded]) -> Encoded:
+    """Return consecutive texts as one.
+
+    Example: ([5, 6], [0, 1], [0, 1], [0, 0]) and ([7], [0], [0], [2]) -> ([5, 6, 7], [0, 1, 0], [0, 1, 0], [0, 0, 2]).
+    """
+    token_ids, seg, unit, kind = (list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True))
+    return token_ids, seg, unit, kind
+
+
 def assemble(segments: Sequence[Encoded], context: BuildContext, label: int) -> Sample:
     """Return [CLS] s0 [SEP] s1 [SEP] …: sentence types count the segments, CLS and the first SEP belong to segment 0.
 

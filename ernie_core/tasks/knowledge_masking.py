@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ernie_core.schemas import Document, Sample
-from ernie_core.tasks.base import BuildContext, Task, assemble
-from ernie_core.tasks.runs import joined, runs
+from ernie_core.tasks.base import BuildContext, Task, assemble, merge
+from ernie_core.tasks.runs import runs
 
 MIN_TOKENS = 8
 
@@ -24,7 +24,7 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
         empty = True
         for run in runs(document, context, drops):
             empty = False
-            encoded = joined(run)
+            encoded = merge([piece.encoded for piece in run])
             if len(encoded[0]) < MIN_TOKENS:
                 drops["short_run"] += 1
             else:

@@ -37,17 +37,6 @@ def runs(document: Document, context: BuildContext, drops: Counter[str]) -> Iter
         yield run
 
 
-def joined(run: list[Piece]) -> Encoded:
-    """Return the encoding of a whole run."""
-    token_ids, seg, unit, kind = (list(column) for column in run[0].encoded)
-    for piece in run[1:]:
-        token_ids += piece.encoded[0]
-        seg += piece.encoded[1]
-        unit += piece.encoded[2]
-        kind += piece.encoded[3]
-    return token_ids, seg, unit, kind
-
-
 def _pieces(document: Document, context: BuildContext, limit: int, drops: Counter[str]) -> Iterator[Piece]:
     for paragraph in document.paragraphs:
         for sentence in paragraph:

@@ -9,16 +9,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate, combinations, islice, permutations
+from itertools import accumulate, combinations, islice, pairwise, permutations
 from math import factorial
 from typing import Any, NamedTuple
 
 from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
-from ernie_core.tasks.base import BuildContext, Encoded, Task, assemble, encode_sentences
+from ernie_core.tasks.base import BuildContext, Encoded, Task, assemble, encode_sentences, merge
 
 MAX_RATIO = 2  # longest to shortest segment, in tokens
+MAX_SURPLUS = 4  # rows by which one number of segments may lead within a split
 MAX_ATOMS = 12  # a window looks at no more closed sentences than this, which bounds the search for cuts
 _NUMBER = "一二三四五六七八九十"
 _ENUMERATION = re.compile(
@@ -76,9 +77,9 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
     """Yield rows of 2..max_segments segments in their original order; `permute` shuffles them when they are read.
 
     A segment is whole sentences of one paragraph that end as sentences do, with no quotation or bracket left open, so that
-    punctuation does not tell the order. The number of segments is the one used least so far in the split, where the text allows.
+    punctuation does not tell the order. Every number of segments is used equally often, up to MAX_SURPLUS rows of a split.
     Drops: "short_paragraph" (under two sentences), "enumeration", "dates_in_series", "unclosed" (quotation, bracket or sentence
-    left open), "no_balanced_cut" (no window from here has segments within a factor of 2), "repeated_segment".
+    left open), "no_balanced_cut" (no window from here has segments within a factor of 2, of a number still open), "repeated_segment".
 
     Example: 天下雨了。地很湿。 -> [CLS] 天 下 雨 了 。 [SEP] 地 很 湿 。 [SEP], label 1.
     """
@@ -110,7 +111,7 @@ def _atoms(paragraph: Sequence[Sentence], context: BuildContext) -> list[_Atom]:
             blocked = "enumeration"
         elif series and any(dated[j] for j in held):
             blocked = "dates_in_series"
-        atoms.append(_Atom(encode_sentences(paragraph[start : i + 1], context.encode), blocked))
+        atoms.append(_Atom(encode_sentences(() if blocked else paragraph[start : i + 1], context.encode), blocked))
         start, depth = i + 1, 0
     return atoms
 
@@ -134,7 +135,8 @@ def _rows(stretch: Sequence[Encoded], context: BuildContext, used: dict[int, int
     ends = list(accumulate((len(e[0]) for e in stretch), initial=0))
     start = 0
     while start < len(stretch) - 1:
-        for n in sorted(used, key=lambda n: (used[n], key(draw_key, start, n))):
+        still_open = (n for n in used if used[n] < min(used.values()) + MAX_SURPLUS)
+        for n in sorted(still_open, key=lambda n: (used[n], key(draw_key, start, n))):
             cuts = balanced_cuts(ends, start, n, context.max_seq_len - 1 - n)
             if cuts is not None:
                 break
@@ -142,7 +144,7 @@ def _rows(stretch: Sequence[Encoded], context: BuildContext, used: dict[int, int
             drops["no_balanced_cut"] += 1
             start += 1
             continue
-        segments = [_merged(stretch[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        segments = [merge(stretch[a:b]) for a, b in pairwise(cuts)]
         start = cuts[-1]
         if len({tuple(s[0]) for s in segments}) < n:
             drops["repeated_segment"] += 1
@@ -169,23 +171,13 @@ def balanced_cuts(ends: Sequence[int], start: int, num_segments: int, limit: int
         best, best_ratio = None, float(MAX_RATIO)
         for inner in combinations(range(start + 1, last), num_segments - 1):
             borders = (start, *inner, last)
-            lengths = [ends[b] - ends[a] for a, b in zip(borders, borders[1:], strict=False)]
+            lengths = [ends[b] - ends[a] for a, b in pairwise(borders)]
             shortest = min(lengths)
             if shortest and (max(lengths) / shortest, borders) < (best_ratio, best or (len(ends),)):
                 best, best_ratio = borders, max(lengths) / shortest
         if best is not None:
             return best
     return None
-
-
-def _merged(parts: Sequence[Encoded]) -> Encoded:
-    token_ids, seg, unit, kind = (list(column) for column in parts[0])
-    for part in parts[1:]:
-        token_ids += part[0]
-        seg += part[1]
-        unit += part[2]
-        kind += part[3]
-    return token_ids, seg, unit, kind
 
 
 def permute(sample: Sample, draw_key: int) -> Sample:

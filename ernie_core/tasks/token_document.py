@@ -7,20 +7,172 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ernie_core.schemas import Document, Sample
-from ernie_core.tasks.base import BuildContext, Task, assemble
-from ernie_core.tasks.runs import Piece, joined, runs
+from ernie_core.tasks.base import BuildContext, Task, assemble, merge
+from ernie_core.tasks.runs import Piece, runs
 
 NAME = "token_document"
 MIN_SEGMENTS, MAX_SEGMENTS = 3, 8
 _NUMBER_WORDS = frozenset("两几数余多第点.,%‰/:：·-")
 STOP_WORDS_EN = frozenset(
-    """about above after again against all also although always among and another any are aren because been before being below
-    between both but can cannot could couldn did didn does doesn doing don down during each either else ever every few for from further
-    get got had hadn has hasn have haven having her here hers herself him himself his how however into isn its itself just let
-    may might more most much must mustn myself neither nor not now off often once one only other our ours ourselves out over own
-    per quite rather really said same say says shall shan she should shouldn since some still such than that the their theirs them
-    themselves then there these they this those though through thus too under until upon very was wasn were weren what when where
-    whether which while who whom whose why will with within without won would wouldn yet you your yours yourself yourselves""".split()
+    [
+        "about",
+        "above",
+        "after",
+        "again",
+        "against",
+        "all",
+        "also",
+        "although",
+        "always",
+        "among",
+        "and",
+        "another",
+        "any",
+        "are",
+        "aren",
+        "because",
+        "been",
+        "before",
+        "being",
+        "below",
+        "between",
+        "both",
+        "but",
+        "can",
+        "cannot",
+        "could",
+        "couldn",
+        "did",
+        "didn",
+        "does",
+        "doesn",
+        "doing",
+        "don",
+        "down",
+        "during",
+        "each",
+        "either",
+        "else",
+        "ever",
+        "every",
+        "few",
+        "for",
+        "from",
+        "further",
+        "get",
+        "got",
+        "had",
+        "hadn",
+        "has",
+        "hasn",
+        "have",
+        "haven",
+        "having",
+        "her",
+        "here",
+        "hers",
+        "herself",
+        "him",
+        "himself",
+        "his",
+        "how",
+        "however",
+        "into",
+        "isn",
+        "its",
+        "itself",
+        "just",
+        "let",
+        "may",
+        "might",
+        "more",
+        "most",
+        "much",
+        "must",
+        "mustn",
+        "myself",
+        "neither",
+        "nor",
+        "not",
+        "now",
+        "off",
+        "often",
+        "once",
+        "one",
+        "only",
+        "other",
+        "our",
+        "ours",
+        "ourselves",
+        "out",
+        "over",
+        "own",
+        "per",
+        "quite",
+        "rather",
+        "really",
+        "said",
+        "same",
+        "say",
+        "says",
+        "shall",
+        "shan",
+        "she",
+        "should",
+        "shouldn",
+        "since",
+        "some",
+        "still",
+        "such",
+        "than",
+        "that",
+        "the",
+        "their",
+        "theirs",
+        "them",
+        "themselves",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "though",
+        "through",
+        "thus",
+        "too",
+        "under",
+        "until",
+        "upon",
+        "very",
+        "was",
+        "wasn",
+        "were",
+        "weren",
+        "what",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "while",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "within",
+        "without",
+        "won",
+        "would",
+        "wouldn",
+        "yet",
+        "you",
+        "your",
+        "yours",
+        "yourself",
+        "yourselves",
+    ]
 )
 
 
@@ -33,7 +185,7 @@ def is_scored(word: str) -> bool:
     num_letters = sum(map(str.isalpha, word))
     if len(word) < 2 or num_letters < 2 or all(c.isnumeric() or c in _NUMBER_WORDS for c in word):
         return False
-    return not word.isascii() and _has_cjk(word) or (num_letters >= 3 and word not in STOP_WORDS_EN)
+    return (not word.isascii() and _has_cjk(word)) or (num_letters >= 3 and word not in STOP_WORDS_EN)
 
 
 def _has_cjk(word: str) -> bool:
@@ -69,7 +221,7 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
                 if max(labels) < 0:
                     drops["nothing_scored"] += 1
                     continue
-                sample = assemble([joined(segments[i])], context, -1)
+                sample = assemble([merge([piece.encoded for piece in segments[i]])], context, -1)
                 sample.token_labels[NAME] = [-1, *labels, -1]
                 yield sample
 

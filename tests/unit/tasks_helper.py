@@ -18,7 +18,7 @@ from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task
 
 CLS, SEP = 1, 2
-_SENTENCE = re.compile(r".+?(?:[。！？!?…]+[”’」』）\"']*|$)", re.S)
+_SENTENCE = re.compile(r".+?(?:[。！？!?…]+[”’」』）\"']*|$)", re.DOTALL)
 
 
 def encode_characters(word: str) -> list[int]:

@@ -1,0 +1,162 @@
+"""The card of a shard set: what is in it, what was left out and why, how good the shortcuts are, and rows a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie_core.data.rows import Rows
+from ernie_core.manifest import atomic_write
+from ernie_core.schemas import ENTITY, PHRASE, Sample
+from ernie_core.vocab import Vocab
+
+SAMPLES_PER_TASK = 20
+CARD_NAME = "card.md"
+_BRACKETS = {PHRASE: "〈{}〉", ENTITY: "【{}】"}
+_LEGEND = (
+    "Words are separated by spaces, entities stand in 【】 and phrases in 〈〉; under a token-level task `+` marks a word labelled 1 and `-` one "
+    "labelled 0, the others are not scored. Rows are shown as stored: a reordering row is permuted when it is read."
+)
+
+
+class Shards(Protocol):
+    """What the card needs of `data.shards.ShardSet`."""
+
+    @property
+    def num_groups(self) -> int: ...
+
+    @property
+    def group_lengths(self) -> Sequence[NDArray[Any]]: ...
+
+    def read_group(self, group: int, /) -> Rows: ...
+
+
+def write_card(folder: Path, facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, Shards], audit: Mapping[str, Any]) -> bytes:
+    """Write `folder/card.md` atomically and return its bytes; a function of its arguments only.
+
+    Args:
+        folder: the prepare step's folder.
+        facts: the manifest's facts: "tasks" -> name -> {"rows", "tokens", "classes", "drops", …}; whatever else stands in it is
+            listed as it is.
+        vocab: turns ids back into text.
+        shards: task -> its training shards.
+        audit: task -> result of `audit.audit`.
+    """
+    text = card_markdown(facts, vocab, shards, audit).encode()
+    atomic_write(folder / CARD_NAME, text)
+    return text
+
+
+def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, Shards], audit: Mapping[str, Any]) -> str:
+    """Return the card as Markdown (see `write_card`)."""
+    tasks: Mapping[str, Mapping[str, Any]] = facts.get("tasks", {})
+    lines = ["# Data card", "", "## Corpus", ""]
+    lines += _table(("fact", "value"), [(name, _value(value)) for name, value in facts.items() if name != "tasks"])
+    lines += ["", "## Rows", ""]
+    lengths = {name: _length_cells(shards[name]) for name in tasks if name in shards}
+    lines += _table(
+        ("task", "rows", "tokens", "length p10", "median", "p90", "max"),
+        [(name, _value(t.get("rows", 0)), _value(t.get("tokens", 0)), *lengths.get(name, [""] * 4)) for name, t in tasks.items()],
+    )
+    lines += ["", "Lengths are of training rows, in tokens, special tokens included.", "", "## Class balance", ""]
+    lines += _table(("task", "class: rows"), [(name, _value(t["classes"])) for name, t in tasks.items() if t.get("classes")])
+    lines += ["", "## Left out, by reason", ""]
+    lines += _table(
+        ("task", "reason", "count"), [(n, reason, _value(c)) for n, t in tasks.items() for reason, c in sorted(t.get("drops", {}).items())]
+    )
+    lines += ["", "## Shortcut audit", "", *_audit_lines(audit), "", "## Samples", "", _LEGEND]
+    for name, source in shards.items():
+        lines += ["", f"### {name}", "", "~~~~text", *(_readable(s, vocab, name) for s in _spread(source)), "~~~~"]
+    return "\n".join(lines) + "\n"
+
+
+def _audit_lines(audit: Mapping[str, Any]) -> list[str]:
+    """Return the bars, one baseline a line; a trained model is worth what it adds to the best of them."""
+    rows = []
+    for task, result in audit.items():
+        for bar, value in result["bars"].items():
+            best = " (best)" if bar == result["best_bar_name"] else ""
+            auc = _value(result.get("auc", {}).get(bar, ""))
+            rows.append((task, str(result["metric"]), bar + best, _value(value), auc))
+        if not result["bars"]:
+            rows.append((task, str(result["metric"]), "too few rows to audit", "", ""))
+    intro = (
+        "What baselines that see only a shortcut reach on held-out rows. A trained model is judged against the best of them, never against chance. "
+        "Loss is in nats, lower is better; the other metrics are shares, higher is better."
+    )
+    return [intro, "", *_table(("task", "metric", "baseline", "value", "AUC"), rows)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return ["none"]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *([c.replace("|", "\\|") for c in row] for row in rows))]
+
+
+def _value(value: Any) -> str:
+    """Return a fact as one cell: 12,345; a: 1, b: 2; 0.1234."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}: {_value(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value)) or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _length_cells(shards: Shards) -> list[str]:
+    lengths = np.concatenate([np.zeros(0, np.int64), *shards.group_lengths])
+    if not len(lengths):
+        return [""] * 4
+    return [f"{q:.0f}" for q in np.percentile(lengths, (10, 50, 90, 100), method="nearest")]
+
+
+def _spread(shards: Shards) -> list[Sample]:
+    """Return up to 20 rows spread evenly over the first, middle and last row group."""
+    groups = sorted({0, shards.num_groups // 2, shards.num_groups - 1}) if shards.num_groups else []
+    samples: list[Sample] = []
+    for i, group in enumerate(groups):
+        rows = shards.read_group(group)
+        wanted = SAMPLES_PER_TASK * (i + 1) // len(groups) - SAMPLES_PER_TASK * i // len(groups)
+        samples += [rows.sample(int(r)) for r in np.unique(np.linspace(0, len(rows) - 1, min(wanted, len(rows))).astype(np.int64))]
+    return samples
+
+
+def _readable(sample: Sample, vocab: Vocab, task: str) -> str:
+    """Return one row as a line of text.
+
+    Example: ``0: [CLS] 【哈尔滨】 是 【黑龙江】 的 省会 [SEP]``.
+    """
+    labels = sample.token_labels.get(task)
+    parts: list[str] = []
+    i = 0
+    while i < len(sample.token_ids):
+        if sample.seg_labels[i] < 0:
+            parts.append(vocab.tokens[sample.token_ids[i]])
+            i += 1
+            continue
+        end = i + 1
+        while end < len(sample.token_ids) and sample.unit_labels[end] == 1:
+            end += 1
+        parts.append(_BRACKETS.get(sample.unit_kind[i], "{}").format(_words(sample, vocab, labels, i, end)))
+        i = end
+    return f"{sample.label}: " + " ".join(parts)
+
+
+def _words(sample: Sample, vocab: Vocab, labels: list[int] | None, start: int, end: int) -> str:
+    """Return the words of one unit, separated by spaces, with their token-level label."""
+    words: list[str] = []
+    for i in range(start, end):
+        piece = vocab.tokens[sample.token_ids[i]].removeprefix("##")
+        if sample.seg_labels[i] == 0 or not words:
+            words.append(piece)
+        else:
+            words[-1] += piece
+        last_of_word = i + 1 == end or sample.seg_labels[i + 1] == 0
+        if labels is not None and last_of_word and labels[i] >= 0:
+            words[-1] += "+" if labels[i] else "-"
+    return " ".join(words)
