@@ -106,6 +106,22 @@ def read_points(path: Path, offset: int = 0) -> tuple[list[Point], int]:
     return points, at
 
 
+def read_unsent(path: Path, offset: int) -> tuple[list[Point], int]:
+    """Return the points a shipper that has sent all before byte `offset` must send now, made durable, and the offset after them.
+
+    Durable, because a point that is sent, lost by a power loss and logged again would come with another time, as a double. If `offset` is no
+    longer the start of a line, the file was cut by such a loss, and all of it is returned: sending a point twice doubles nothing.
+    """
+    if not path.exists():
+        return [], 0
+    with path.open("rb") as f:
+        f.seek(max(0, offset - 1))
+        points, end = read_points(path, offset if f.read(1) == b"\n" else 0)
+        if points:
+            os.fsync(f.fileno())
+    return points, end
+
+
 def series(points: list[Point], name: str) -> tuple[list[int], list[float]]:
     """Return (steps, values) of the metric `name`, sorted by step.
 

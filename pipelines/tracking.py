@@ -1,0 +1,297 @@
+"""MLflow tracking that can neither stop work nor lose a point (DESIGN, Tracking; reliability.md P10, F74-F76). The only mlflow import.
+
+The driver writes down what MLflow should hold (`outbox.Wanted`), training writes the metrics journal, and `ship` brings MLflow up to both.
+`ship` may die anywhere and be called again: a run is found by its key, and a point is one value for ever (its time is the journal's), so
+nothing is doubled.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ernie_core.failpoints import failpoint
+from ernie_core.manifest import file_sha256, inside
+from pipelines import outbox
+from pipelines.journal import JOURNAL_NAME, Journal, read_unsent
+from pipelines.outbox import Shipped, Wanted, read_state, without_user, write_state
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+KEY_TAG, MODEL_TAG = "ernie.run_key", "ernie.model_sha256"
+SHIP_INTERVAL_S = 5.0
+OPEN_TIMEOUT_S, FINISH_TIMEOUT_S = 60.0, 30.0  # making a SQLite store takes 3 s, on a busy machine 15; the latter: reliability.md F74
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+Say = Callable[[str], None]
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # at its defaults one call to a dead server blocks for 246 s (reliability.md P10)
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_shipping = threading.RLock()
+
+
+def open_run(
+    *,
+    uri: str,
+    experiment: str,
+    name: str,
+    folder: Path,
+    tags: Mapping[str, Any],
+    params: Mapping[str, Any],
+    parent: Run | None = None,
+    say: Say | None = None,
+) -> Run:
+    """Open the run of the step in `folder`: a new one, or the one opened there before. Waits for MLflow at most a minute, then goes on without it.
+
+    Args:
+        uri: from `tracking_uri`.
+        experiment: name of the experiment; made if it is missing.
+        name: shown in MLflow.
+        folder: the step's folder; identity and progress of the run are kept there.
+        tags, params: any values, nested ones flattened, secrets hidden. Parameters of an existing run stay; a new value becomes the tag ``param.NAME``.
+        parent: the workflow's run.
+        say: receives warnings, one line each; standard error if None.
+    """
+    _load_mlflow()
+    wanted = outbox.want(folder, uri, experiment, name, tags, params, None if parent is None else parent.folder)
+    run = Run(folder, wanted, say or outbox.to_stderr)
+    run.attempt(OPEN_TIMEOUT_S)
+    return run
+
+
+def ship_rest(folder: Path, say: Say | None = None) -> None:
+    """Send what an earlier command could not, of a step that is finished. Does not even load mlflow when there is nothing to send."""
+    wanted = read_state(folder, Wanted)
+    if wanted is None:
+        return
+    run = Run(folder, wanted, say or outbox.to_stderr)
+    if wanted.status == "RUNNING":  # the driver was killed between the step's manifest and `finish`
+        run.finish("FINISHED")
+    elif not outbox.all_taken(folder, wanted):
+        _load_mlflow()
+        run.attempt(FINISH_TIMEOUT_S)
+
+
+class Run:
+    """The driver's handle of one MLflow run. No method raises because of MLflow; only `attempt` and `finish` wait for it, with a bound."""
+
+    def __init__(self, folder: Path, wanted: Wanted, say: Say) -> None:
+        self.folder, self._wanted, self._say = folder, wanted, say
+        self._stop = threading.Event()
+        self._journal: Journal | None = None
+        self._failing = False
+        write_state(folder, wanted)
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run; None as long as MLflow has not answered."""
+        shipped = read_state(self.folder, Shipped)
+        return None if shipped is None else shipped.run_id
+
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Journal metrics from the driver, for steps whose journal no other process writes."""
+        if self._journal is None:
+            self._journal = Journal(self.folder / JOURNAL_NAME)
+        self._journal.log(step, metrics)
+
+    def artifact(self, path: Path) -> None:
+        """Have a file inside the step's folder copied to MLflow, under the path it has in the folder."""
+        self._wanted.artifacts[outbox.relative(self.folder, path)] = file_sha256(path)
+        write_state(self.folder, self._wanted)
+
+    def model(self, folder: Path) -> None:
+        """Have a model folder inside the step's folder logged as a model: the files of `model_files`, never a pickle."""
+        self._wanted.models[outbox.relative(self.folder, folder)] = outbox.model_sha256(folder)
+        write_state(self.folder, self._wanted)
+
+    def start_shipper(self) -> None:
+        """Ship the growing journal every 5 s in a thread of its own, until `finish`."""
+        threading.Thread(target=self._loop, name="mlflow-shipper", daemon=True).start()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(SHIP_INTERVAL_S):
+            self._attempt()
+
+    def finish(self, status: Status) -> None:
+        """Set the final status and ship what is left, within 30 s; if MLflow does not answer, say so and keep all for the next command."""
+        self._stop.set()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self._wanted.status, self._wanted.end_time_ms = status, outbox.now_ms()
+        write_state(self.folder, self._wanted)
+        if not self.attempt(FINISH_TIMEOUT_S):
+            self._say(
+                f"WARN E-TRACKING-LATER MLflow has not all of run {self._wanted.name!r} ({status}); it is kept in {self.folder}; fix: let {without_user(self._wanted.uri)} answer and run the same command again"
+            )
+
+    def attempt(self, timeout_s: float) -> bool:
+        """Ship now; True if MLflow has everything within `timeout_s` seconds."""
+        done: list[bool] = []
+        thread = threading.Thread(target=lambda: done.append(self._attempt()), name="mlflow-attempt", daemon=True)
+        thread.start()
+        thread.join(timeout_s)
+        if thread.is_alive():
+            self._warn(f"no answer in {timeout_s:.0f} s")
+        return done == [True]
+
+    def _attempt(self) -> bool:
+        try:
+            ship(self.folder, self._say)
+        except Exception as e:  # noqa: BLE001  whatever MLflow raises, the work goes on and the folder keeps all
+            self._warn(f"{type(e).__name__}: {' '.join(without_user(str(e)).split())[:300]}")
+            return False
+        if self._failing:
+            self._failing = False
+            self._say(f"MLflow takes the data of run {self._wanted.name!r} again; what waited has been shipped")
+        return True
+
+    def _warn(self, why: str) -> None:
+        if not self._failing:
+            self._failing = True
+            self._say(
+                f"WARN E-TRACKING-DOWN MLflow at {without_user(self._wanted.uri)} does not take our data ({why}); the work goes on, the data waits in {self.folder}"
+            )
+
+
+def ship(folder: Path, say: Say) -> None:
+    """Bring MLflow up to what `folder` wants. Raises whatever MLflow raises."""
+    with _shipping:
+        wanted, shipped = read_state(folder, Wanted), read_state(folder, Shipped) or Shipped()
+        assert wanted is not None, folder
+        client = _client(wanted.uri)
+        run, shipped = _ensure_run(client, folder, wanted, shipped)
+        _ship_points(client, folder, run.info.run_id, shipped)
+        for path, digest in _unsent_files(folder, wanted.artifacts, shipped.artifacts, say):
+            client.log_artifact(run.info.run_id, str(path), None if path.parent == folder else path.parent.relative_to(folder).as_posix())
+            shipped.artifacts[path.relative_to(folder).as_posix()] = digest
+            write_state(folder, shipped)
+        for path, digest in _unsent_files(folder, wanted.models, shipped.models, say):
+            _ship_model(client, run, path, f"{wanted.name}-{path.name}", digest)
+            shipped.models[path.relative_to(folder).as_posix()] = digest
+            write_state(folder, shipped)
+        if run.info.status != wanted.status:
+            if wanted.status == "RUNNING":
+                client.update_run(run.info.run_id, status="RUNNING")
+            else:
+                client.set_terminated(run.info.run_id, wanted.status, wanted.end_time_ms)
+        shipped.status = wanted.status
+        write_state(folder, shipped)
+
+
+def _ensure_run(client: MlflowClient, folder: Path, wanted: Wanted, shipped: Shipped) -> tuple[MlflowRun, Shipped]:
+    """Return the run of `folder` with all its tags and parameters, made (and its parent's) if MLflow has none or a deleted one."""
+    from mlflow.entities import Param, RunTag
+
+    experiment_id = _experiment_id(client, wanted)
+    found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{wanted.key}'", max_results=1)
+    run = found[0] if found else client.create_run(experiment_id, wanted.start_time_ms, {KEY_TAG: wanted.key}, wanted.name)
+    if run.info.run_id != shipped.run_id:
+        shipped = Shipped(run.info.run_id, replaces=shipped.run_id)
+        write_state(folder, shipped)
+    changed = {f"param.{k}": v for k, v in wanted.params.items() if run.data.params.get(k, v) != v}
+    tags = wanted.tags | changed | {"ernie.attempts": str(wanted.attempts)}
+    if shipped.replaces:
+        tags["ernie.replaces_run"] = shipped.replaces
+    if wanted.parent is not None:
+        tags["mlflow.parentRunId"] = _parent_id(client, folder / wanted.parent)
+    new_tags = [RunTag(k, v) for k, v in tags.items() if run.data.tags.get(k) != v]
+    new_params = [Param(k, v) for k, v in wanted.params.items() if k not in run.data.params]
+    for i in range(0, max(len(new_tags), len(new_params)), 100):  # MLflow takes 100 a call
+        client.log_batch(run.info.run_id, params=new_params[i : i + 100], tags=new_tags[i : i + 100])
+    return run, shipped
+
+
+def _parent_id(client: MlflowClient, folder: Path) -> str:
+    wanted = read_state(folder, Wanted)
+    assert wanted is not None, folder
+    run, _ = _ensure_run(client, folder, wanted, read_state(folder, Shipped) or Shipped())
+    return str(run.info.run_id)
+
+
+def _experiment_id(client: MlflowClient, wanted: Wanted) -> str:
+    experiment = client.get_experiment_by_name(wanted.experiment)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    location = None  # a server decides by itself
+    if wanted.uri.startswith("sqlite:"):  # mlflow's default would be a folder in whatever directory the command was started in
+        database = Path(wanted.uri.removeprefix("sqlite:///"))
+        location = (database.resolve().parent / "mlartifacts" / re.sub(r"[^\w.-]", "_", wanted.experiment)).as_uri()
+    return str(client.create_experiment(wanted.experiment, location))
+
+
+def _ship_points(client: MlflowClient, folder: Path, run_id: str, shipped: Shipped) -> None:
+    from mlflow.entities import Metric
+
+    points, end = read_unsent(folder / JOURNAL_NAME, shipped.offset)
+    if not points:
+        return
+    metrics = [
+        Metric(outbox.safe_name(name), value if math.isfinite(value) else math.nan, p.time_ms, p.step)
+        for p in points
+        for name, value in p.metrics.items()
+    ]
+    for i in range(0, len(metrics), 1000):  # MLflow takes 1000 a call
+        client.log_batch(run_id, metrics=metrics[i : i + 1000])
+        failpoint("track.mid_ship")
+    shipped.offset = end
+    write_state(folder, shipped)
+
+
+def _ship_model(client: MlflowClient, run: MlflowRun, folder: Path, name: str, digest: str) -> None:
+    """Log `folder` as an MLflow model of `run`, once for its content."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}' AND tags.`{MODEL_TAG}` = '{digest}'")
+    model = (
+        found[0] if found else client.create_logged_model(run.info.experiment_id, re.sub(r"[^\w-]", "_", name), run.info.run_id, {MODEL_TAG: digest})
+    )
+    if model.status == LoggedModelStatus.READY:
+        return
+    for path in outbox.model_files(folder):
+        client.log_model_artifact(model.model_id, str(path))
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _unsent_files(folder: Path, wanted: dict[str, str], taken: dict[str, str], say: Say) -> Iterator[tuple[Path, str]]:
+    for name, digest in wanted.items():
+        if taken.get(name) == digest:
+            continue
+        path = inside(folder, name)
+        if path.exists():
+            yield path, digest
+        else:
+            say(f"WARN E-TRACKING-GONE {path} was to be sent to MLflow but is no longer there")
+            taken[name] = digest
+
+
+def _load_mlflow() -> None:
+    """Import mlflow with our settings, in the calling thread: two threads importing large packages at once can meet half-made modules."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow.tracking  # noqa: F401
+
+    for name in ("alembic", "mlflow.store.db.utils"):  # they announce every table of a fresh SQLite file
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _client(uri: str) -> MlflowClient:
+    _load_mlflow()
+    from mlflow import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
