@@ -35,7 +35,7 @@ _PUNCTUATION = "".join(re.escape(c) for c in map(chr, range(0x20000)) if _is_pun
 
 _DROP = re.compile(f"[{_DROPPED}]+")
 _HALF = re.compile(f"[{_FULL_WIDTH}]+")
-_SPACE = re.compile(f" ?[{_SPACES.replace(' ', '')}][{_SPACES}]*|  +")
+_SPACE = re.compile(f" *[{_SPACES.replace(' ', '')}][{_SPACES}]*|  +")
 _ODD_CASE = re.compile("[İΣ]")
 _CLUSTER = re.compile(r"\w[^\w\s]+")
 _BASIC = re.compile(f"[{_CJK}{_PUNCTUATION}]|[^ {_CJK}{_PUNCTUATION}]+")
