@@ -35,9 +35,18 @@ def _checked_task(name: str) -> str:
     return name
 
 
+def _checked_benchmark(name: str) -> str:
+    from ernie_core.benchmarks.base import all_benchmarks
+
+    if name not in (benchmarks := all_benchmarks()):
+        raise ValueError(f"unknown benchmark {name!r}; one of {closest(name, benchmarks)}")
+    return name
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
 Package = Annotated[str, AfterValidator(_checked_package)]
 TaskName = Annotated[str, AfterValidator(_checked_task)]
+BenchmarkName = Annotated[str, AfterValidator(_checked_benchmark)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -205,7 +214,7 @@ class Finetune(Settings):
         ["pretrained", "untrained"], description="models to fine-tune: pretrained, untrained (the same model at its random start)"
     )
     seeds: Annotated[list[int], Field(min_length=1)] = Field([1, 2, 3], description="random seeds of the trials")
-    benchmarks: Annotated[dict[Name, BenchmarkSettings], Field(min_length=1)] = Field(description="data sets to fine-tune on")
+    benchmarks: Annotated[dict[BenchmarkName, BenchmarkSettings], Field(min_length=1)] = Field(description="data sets to fine-tune on")
 
 
 class Recipe(Settings):

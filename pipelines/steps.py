@@ -132,7 +132,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
     Example: ``differences({"a": {"b": 1}}, {"a": {"b": 2}})`` -> ``["a.b: was 1, now 2"]``.
     """
-    left, right = _flat(old), _flat(new)
+    left, right = flat(old), flat(new)
     shown = {
         key: (
             json.dumps(left[key], ensure_ascii=False) if key in left else "not there",
@@ -143,10 +143,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{key}: was {was}, now {now}" for key, (was, now) in sorted(shown.items()) if was != now]
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with dotted keys.
+
+    Example: ``flat({"a": {"b": 1}})`` -> ``{"a.b": 1}``.
+    """
     out: dict[str, Any] = {}
     for key, item in value.items():
-        out |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) and item else {f"{prefix}{key}": item}
+        out |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) and item else {f"{prefix}{key}": item}
     return out
 
 

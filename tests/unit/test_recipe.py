@@ -140,7 +140,10 @@ pretrain:
         ("name: m\ncorpora: {a: {package: os.system}}", "unknown package 'os.system'; one of "),
         ("name: m\ncorpora: {../a: {package: inews}}", "'../a' is not a name"),
         (SMALL + "workers: yes", "workers: Input should be a valid integer, found 'yes'"),
-        (SMALL + "prepare: {tasks: {sentence_reordering: {max_segment: 3}}}", "task sentence_reordering has no option 'max_segment'; expected max_segments"),
+        (
+            SMALL + "prepare: {tasks: {sentence_reordering: {max_segment: 3}}}",
+            "task sentence_reordering has no option 'max_segment'; expected max_segments",
+        ),
         (SMALL + "prepare: {tasks: {sentence_reordering: {max_segments: three}}}", "expected 3 or 4; found 'three'"),
         (SMALL + "prepare: {tasks: {sentence_reordering: {max_segments: 9}}}", "max_segments"),
         (SMALL + "prepare: {encodings: [parquet, csv]}", "prepare.encodings.1: Input should be 'parquet' or 'text', found 'csv'"),
@@ -154,9 +157,10 @@ pretrain:
         (SMALL + "prepare: {encodings: [text]}\npretrain: {}", "prepare.encodings does not write parquet"),
         (SMALL + "pretrain: {encoding: text}", "mask_unit entity needs encoding: parquet"),
         (
-            SMALL + "pretrain: {}\nfinetune: {benchmarks: {r: {package: reviews, max_seq_len: 256}}}",
+            SMALL + "pretrain: {}\nfinetune: {benchmarks: {reviews: {package: reviews, max_seq_len: 256}}}",
             "256 is beyond the longest trained position, 128",
         ),
+        (SMALL + "pretrain: {}\nfinetune: {benchmarks: {daily_nre: {package: reviews}}}", "unknown benchmark 'daily_nre'; one of daily_ner, "),
         (SMALL + "<<: {seed: 1}", "unknown key"),
     ],
 )
@@ -175,7 +179,9 @@ def test_environment_variables_are_filled_in_and_missing_ones_are_named(tmp_path
 
 def test_base_is_merged_key_by_key_and_null_removes(tmp_path: Path) -> None:
     write(
-        tmp_path, SMALL + "seed: 1\npretrain: {learning_rate: 5e-4, batch_tokens: 512}\nfinetune: {benchmarks: {r: {package: reviews}}}", "base.yaml"
+        tmp_path,
+        SMALL + "seed: 1\npretrain: {learning_rate: 5e-4, batch_tokens: 512}\nfinetune: {benchmarks: {reviews: {package: reviews}}}",
+        "base.yaml",
     )
     recipe = load_recipe(write(tmp_path, "base: base.yaml\nname: other\npretrain: {learning_rate: null}\nfinetune: null"))
     assert recipe.pretrain is not None

@@ -1,0 +1,120 @@
+"""The command `ernie`: reads arguments, runs one job, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from ernie_core.errors import ErnieError, closest
+from jobs import convert, run
+
+EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
+_EPILOG = f"""\
+examples:
+  ernie run pipelines/recipes/demo.yaml             everything, or what is left of it: killed anywhere, run it again
+  ernie run my.yaml --dry-run                       what it would cost
+  ernie run my.yaml --print-config                  every setting, with its meaning
+  ernie run my.yaml --set pretrain.learning_rate=5e-4 --set name=other
+  ernie prepare my.yaml                             stop after the shards
+  ernie pretrain --train_filelist F --valid_filelist G --vocab_path V --ernie_config_path C      with Baidu's own arguments
+
+your own text, in my.yaml:
+  name: mine
+  corpora:
+    news: {{reader: text, path: "news/*.txt"}}        a line is a paragraph, a blank line ends a document
+  pretrain: {{}}
+
+exit codes: {EXIT_CODES}
+"""
+_STEP_HELP = {
+    "run": "do every step of a recipe that is not up to date",
+    "prepare": "the same, until the shards are there",
+    "pretrain": "the same, until the pretrained model is there; or, with --train_filelist, Baidu's train.py",
+    "finetune": "the same, until the benchmarks are done",
+    "report": "the same, until the report is there",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"error: E-ARGUMENT {message}; fix: `{self.prog} --help` shows what there is\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; each sets `handle`."""
+    parser = _Parser(
+        prog="ernie",
+        description="Raw text to shards, a pretrained encoder, and its benchmark results.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, text in _STEP_HELP.items():
+        sub = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+        run.add_arguments(sub, until=name if name != "run" else None)
+        sub.set_defaults(handle=run.run)
+    text = "read Baidu's shard files by a file list into a folder of ours"
+    sub = commands.add_parser("import-shards", help=text, description=text)
+    convert.add_import_arguments(sub)
+    sub.set_defaults(handle=convert.import_shards)
+    text = "turn one shard file from the seed's gzip text into Parquet, or back"
+    sub = commands.add_parser("convert", help=text, description=text)
+    convert.add_convert_arguments(sub)
+    sub.set_defaults(handle=convert.convert)
+    return parser
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv[:1] == ["pretrain"] and any(a.split("=")[0] in {"--train_filelist", "--test_filelist"} for a in argv):
+        from pipelines.pretrain import from_seed_arguments
+
+        return from_seed_arguments(argv[1:])
+    parser = build_parser()
+    names = [*_STEP_HELP, "import-shards", "convert"]
+    if not argv:
+        parser.print_help()
+        return 2
+    if not argv[0].startswith("-") and argv[0] not in names:
+        parser.error(f"unknown command {argv[0]!r}, expected one of {closest(argv[0], names)}")
+    args = parser.parse_args(argv)
+    return int(args.handle(args))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: unwinds like Ctrl-C, so that locks, runs and children are let go."""
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except ErnieError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return e.exit_code
+    except _Terminated:
+        print("stopped by SIGTERM; finished work is kept: run the same command again to go on", file=sys.stderr)
+        return 75
+    except KeyboardInterrupt:
+        print("stopped; finished work is kept: run the same command again to go on", file=sys.stderr)
+        return 130
+    except Exception:  # noqa: BLE001  the last line of defence names the bug as one
+        traceback.print_exc()
+        print(
+            "error: E-BUG this should not happen; finished work is kept; fix: run the same command again, and report the lines above", file=sys.stderr
+        )
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""`ernie run RECIPE`: a whole recipe, or the part of it until a step."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pipelines.recipe import load_recipe
+from pipelines.recipe_print import print_config
+from pipelines.recipe_schema import Recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser, until: str | None = None) -> None:
+    """Declare the arguments of `ernie run` (and of `ernie prepare`, …, where `until` is fixed)."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a YAML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one setting, such as pretrain.learning_rate=5e-4; repeat for more",
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--print-config", action="store_true", help="print every setting with its meaning, and stop")
+    shown.add_argument("--dry-run", action="store_true", help="print steps, rows, tokens, bytes, memory and time, and stop")
+    parser.add_argument("--new-run", action="store_true", help="move folders made with other settings aside (STEP.old-N) instead of refusing")
+    if until is None:
+        parser.add_argument("--until", metavar="STEP", help="stop after this step: import, prepare, pretrain, finetune, report")
+    else:
+        parser.set_defaults(until=until)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the arguments ask, and return 0.
+
+    Raises:
+        ErnieError: whatever the recipe or a step has to say.
+    """
+    recipe = load_recipe(args.recipe, args.overrides)
+    if args.print_config:
+        print(print_config(recipe), end="")
+        return 0
+    from pipelines.workflow import run_recipe
+
+    if args.dry_run:
+        from pipelines.estimate import describe, estimate
+        from pipelines.workflow import run_folder
+
+        print(describe(estimate(recipe), run_folder(recipe)))
+        return 0
+    done = run_recipe(recipe, _say, until=args.until, new_run=args.new_run)
+    _close(recipe, set(done))
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _close(recipe: Recipe, done: set[str]) -> None:
+    """Print the results, where the report lies, and how to open MLflow."""
+    from pipelines.outbox import tracking_uri, ui_command
+    from pipelines.workflow import run_folder
+
+    folder = run_folder(recipe)
+    if "finetune" in done:
+        from pipelines.report import summary_table
+
+        print(f"\n{summary_table(folder)}")
+    print()
+    if "report" in done:
+        print(f"report: {folder / 'report' / 'report.html'}")
+    print(f"MLflow: {ui_command(tracking_uri(recipe.root, recipe.tracking.uri))}")

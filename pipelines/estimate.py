@@ -1,0 +1,164 @@
+"""What a recipe would cost, before anything runs: `ernie run RECIPE --dry-run`.
+
+The rates were measured on 2 CPU cores (reference figures of this project); they are good to a factor of two and are printed with the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ernie_core.manifest import MANIFEST_NAME
+from pipelines.recipe_schema import Finetune, Model, Pretrain, Recipe
+from pipelines.workflow import run_folder, steps_of
+
+BYTES_PER_TOKEN = 3.0  # Chinese text in UTF-8: one character is one token
+KEPT_SHARE = 0.95  # of the input's tokens; the rest is markup, duplicates and contaminated documents
+TOKENS_PER_ROW = 0.75  # of max_seq_len: 95 of 128 in Baidu's demo set
+SHARD_BYTES_PER_TOKEN = {"parquet": 1.7, "text": 1.9}  # demo set: 1.62 and 1.79 MB for 953,318 tokens
+PREPARE_BYTES_PER_S = 150_000  # a worker, cleaning, jieba (1.2 MB/s alone), four builders, both encodings
+TRAIN_TOKENS_PER_S = 19_000  # of a 4 x 256 encoder, bf16, 2 threads
+TRIAL_S_PER_ROW = 0.004  # of the same encoder, one training row once: 12 s for 1,000 rows x 3
+START_S = {"import": 5, "prepare": 15, "pretrain": 15, "finetune": 5, "report": 10}
+PROCESS_BYTES = 600_000_000  # a Python process with torch or jieba's dictionary and Ray
+DRIVER_BYTES = 1_500_000_000  # the driver and a local Ray
+
+
+@dataclass(frozen=True)
+class StepEstimate:
+    """Cost of one step; `done` if its folder holds a manifest already (whether it is up to date is found when it runs)."""
+
+    name: str
+    done: bool
+    seconds: float
+    memory_bytes: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of a recipe: input and shard bytes, rows and tokens of the corpus, tokens seen in training, and each step."""
+
+    input_bytes: int
+    tokens: float
+    rows: float
+    shard_bytes: float
+    trained_tokens: float
+    steps: tuple[StepEstimate, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(s.seconds for s in self.steps if not s.done)
+
+    @property
+    def memory_bytes(self) -> float:
+        return max(s.memory_bytes for s in self.steps)
+
+
+def input_bytes(recipe: Recipe) -> int:
+    """Return the size of all input files; a package used by two corpora counts twice."""
+    from corpus_prep.packages import package_files
+    from corpus_prep.readers import input_files
+
+    total = 0
+    for name, corpus in recipe.corpora.items():
+        files = package_files(corpus.package) if corpus.package is not None else input_files(name, str(corpus.path))
+        total += sum(path.stat().st_size for path in files)
+    return total
+
+
+def parameters(model: Model, vocab_size: int) -> int:
+    """Return the number of weights: 12 H^2 a layer, the embeddings, pooler and MLM transform."""
+    return model.num_hidden_layers * 12 * model.hidden_size**2 + (vocab_size + 512) * model.hidden_size + 2 * model.hidden_size**2
+
+
+def _work_per_token(model: Model, vocab_size: int) -> float:
+    """Return multiply-adds a token, up to a factor: the encoder's matrices, and logits at the 15 % masked positions."""
+    return model.num_hidden_layers * 12 * model.hidden_size**2 + 0.15 * vocab_size * model.hidden_size
+
+
+def slowness(model: Model, vocab_size: int) -> float:
+    """Return how many times slower a token is than in the 4 x 256 encoder that the rates were measured on."""
+    return _work_per_token(model, vocab_size) / _work_per_token(Model(), 6000)
+
+
+def estimate(recipe: Recipe) -> Estimate:
+    """Return what the recipe would cost.
+
+    Raises:
+        InputError: an input file or package is missing.
+    """
+    size = input_bytes(recipe)
+    tokens = size * KEPT_SHARE / BYTES_PER_TOKEN * len(recipe.prepare.tasks)
+    rows = tokens / (recipe.prepare.max_seq_len * TOKENS_PER_ROW)
+    shards = tokens * sum(SHARD_BYTES_PER_TOKEN[e] for e in recipe.prepare.encodings)
+    trained = sum(recipe.pretrain.iterations.values()) * recipe.pretrain.batch_tokens if recipe.pretrain else 0
+    steps = tuple(_step(recipe, step.name, size) for step in steps_of(recipe))
+    return Estimate(size, tokens, rows, shards, trained, steps)
+
+
+def _step(recipe: Recipe, name: str, size: int) -> StepEstimate:
+    seconds, memory, note = 0.0, float(DRIVER_BYTES), ""
+    workers = max(recipe.workers, 1)
+    if name == "prepare":
+        seconds = size / PREPARE_BYTES_PER_S / workers
+        memory += workers * (PROCESS_BYTES + 30 * recipe.prepare.split_bytes)
+        note = f"{PREPARE_BYTES_PER_S / 1e3:.0f} kB/s a worker, {workers} workers"
+    elif name == "pretrain" and recipe.pretrain is not None:
+        seconds, memory, note = _pretrain(recipe.pretrain, recipe.prepare.vocab_size, memory)
+    elif name == "finetune" and recipe.finetune is not None and recipe.pretrain is not None:
+        trials = _num_trials(recipe.finetune)
+        slow = slowness(recipe.pretrain.model, 0)
+        seconds = _trial_seconds(recipe.finetune) * slow / workers
+        memory += workers * (PROCESS_BYTES + 16 * parameters(recipe.pretrain.model, recipe.prepare.vocab_size))
+        note = f"{trials} trials, {TRIAL_S_PER_ROW * slow * 1e3:.1f} ms a training row, {workers} at once"
+    done = (run_folder(recipe) / name / MANIFEST_NAME).exists()
+    return StepEstimate(name, done, seconds + START_S[name], memory, note)
+
+
+def _pretrain(settings: Pretrain, vocab_size: int, memory: float) -> tuple[float, float, str]:
+    steps = sum(settings.iterations.values())
+    rate = TRAIN_TOKENS_PER_S / slowness(settings.model, vocab_size) * settings.workers
+    activations = min(settings.device_tokens, settings.batch_tokens) * settings.model.hidden_size * settings.model.num_hidden_layers * 4 * 30
+    memory += settings.workers * (PROCESS_BYTES + 16 * parameters(settings.model, vocab_size) + activations)
+    return (
+        steps * settings.batch_tokens / rate,
+        memory,
+        f"{steps} steps, {parameters(settings.model, vocab_size) / 1e6:.1f}M weights, {rate:.0f} tokens/s",
+    )
+
+
+def _num_trials(finetune: Finetune) -> int:
+    return sum(len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1) for b in finetune.benchmarks.values())
+
+
+def _trial_seconds(finetune: Finetune) -> float:
+    """Return the seconds of all trials one after the other; an evaluated row costs a third of a trained one."""
+    total = 0.0
+    for b in finetune.benchmarks.values():
+        trials = len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1)
+        total += trials * TRIAL_S_PER_ROW * (b.train_rows * b.epochs + (b.dev_rows * b.eval_times + b.test_rows) / 3)
+    return total
+
+
+def describe(result: Estimate, folder: Path) -> str:
+    """Return the estimate as the text of `--dry-run`."""
+    lines = [f"dry run: nothing is started; the run would stand in {folder}"]
+    for s in result.steps:
+        state = "done before" if s.done else f"about {_duration(s.seconds)}"
+        lines.append(f"  {s.name:<9} {state:<16} {s.memory_bytes / 2**30:4.1f} GiB  {s.note}".rstrip())
+    lines.append(
+        f"input     {result.input_bytes / 1e6:.1f} MB -> about {result.tokens / 1e6:.1f}M tokens in {result.rows:,.0f} rows, all tasks together"
+    )
+    lines.append(f"shards    about {result.shard_bytes / 1e6:.0f} MB")
+    if result.trained_tokens:
+        lines.append(f"training  {result.trained_tokens / 1e6:.1f}M tokens, padding included")
+    lines.append(f"memory    about {result.memory_bytes / 2**30:.1f} GiB at once")
+    lines.append(f"time      about {_duration(result.seconds)} on 2 CPU cores (rates measured there; good to a factor of two)")
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,224 @@
+"""A recipe as steps: import, prepare, pretrain, finetune, report, each tracked as one MLflow run under the workflow's.
+
+Names, settings and parents stand here; the work of a step stands in the function its closure imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ernie_core.errors import PreemptedError
+from ernie_core.manifest import Manifest
+from pipelines.recipe_schema import Recipe, results_settings
+from pipelines.steps import Say, Step, StepContext, flat, run_steps
+
+STEP_NAMES = ("import", "prepare", "pretrain", "finetune", "report")
+ON_RAY = frozenset({"prepare", "pretrain", "finetune"})
+BENCHMARK_ROWS = ("package", "train_rows", "dev_rows", "test_rows")
+# Files of a step that MLflow shows, where the step has them; the model is logged by the pretrain step itself.
+ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "report.html")
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """Return where the run lives: ROOT/NAME."""
+    return Path(recipe.root) / recipe.name
+
+
+def steps_of(recipe: Recipe) -> list[Step]:
+    """Return the steps of a recipe, parents first. Nothing heavy is imported until one runs."""
+    packages = sorted({c.package for c in recipe.corpora.values() if c.package is not None})
+    benchmarks = recipe.finetune.benchmarks if recipe.finetune else {}
+    imported = ("import",) if packages or benchmarks else ()
+    steps = []
+    if imported:
+        rows = {name: {key: getattr(b, key) for key in BENCHMARK_ROWS} for name, b in benchmarks.items()}
+        settings = {"seed": recipe.seed, "corpora": packages, "benchmarks": rows}
+        steps.append(Step("import", settings, (), _run_import))
+    settings = {"seed": recipe.seed, "language": recipe.language, "corpora": _plain_corpora(recipe), **results_settings(recipe.prepare)}
+    inputs = tuple(c.path for c in recipe.corpora.values() if c.path is not None) + ((recipe.prepare.vocab,) if recipe.prepare.vocab else ())
+    steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
+    if recipe.pretrain is not None:
+        settings = {"seed": recipe.seed, **results_settings(recipe.pretrain)}
+        steps.append(Step("pretrain", settings, ("prepare",), _pretrain(recipe), keeps_work=False))
+    if recipe.finetune is not None:
+        steps.append(Step("finetune", results_settings(recipe.finetune), ("import", "prepare", "pretrain"), _finetune(recipe)))
+    steps.append(Step("report", {}, tuple(step.name for step in steps), _run_report))
+    return steps
+
+
+def _plain_corpora(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    return {name: {key: value for key, value in results_settings(c).items() if value is not None} for name, c in recipe.corpora.items()}
+
+
+def _run_import(context: StepContext) -> Manifest:
+    from corpus_prep.packages import import_step
+
+    s = context.settings
+    return import_step(corpora=s["corpora"], benchmarks=s["benchmarks"], folder=context.folder, seed=s["seed"], settings=s, say=context.say)
+
+
+def corpora_of(recipe: Recipe, imported: Path | None) -> dict[str, dict[str, Any]]:
+    """Return what preparation reads: name -> {"reader", "path", "title", "text"}; packages as the import step wrote them.
+
+    Example: ``{"news": {"reader": "jsonl", "path": "runs/demo/import/inews.jsonl", "title": "title", "text": "text"}}``.
+    """
+    corpora: dict[str, dict[str, Any]] = {}
+    for name, corpus in recipe.corpora.items():
+        if corpus.package is None:
+            corpora[name] = {"reader": corpus.reader, "path": corpus.path, "title": corpus.title, "text": corpus.text}
+        elif imported is not None:
+            path = str(imported / f"{corpus.package}.jsonl")
+            corpora[name] = {"reader": "jsonl", "path": path, "title": "title", "text": "text"}
+    return corpora
+
+
+def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
+    def run(context: StepContext) -> Manifest:
+        from corpus_prep.flow import prepare
+
+        imported = context.parents.get("import")
+        benchmarks = recipe.finetune.benchmarks if recipe.finetune and recipe.prepare.exclude_benchmarks else {}
+        texts = [imported / "benchmarks" / name / f"{subset}.tsv" for name in benchmarks for subset in ("dev", "test")] if imported else []
+        return prepare(
+            corpora=corpora_of(recipe, imported), settings=context.settings, benchmarks_texts=texts, folder=context.folder,
+            workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say,
+        )  # fmt: skip
+
+    return run
+
+
+def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
+    def run(context: StepContext) -> Manifest:
+        from pipelines.pretrain import pretrain
+
+        assert recipe.pretrain is not None
+        return pretrain(
+            context,
+            prepared=context.parents["prepare"],
+            settings=recipe.pretrain.model_dump(),
+            seed=recipe.seed,
+            workers=recipe.pretrain.workers if recipe.workers else 0,
+        )
+
+    return run
+
+
+def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
+    def run(context: StepContext) -> Manifest:
+        from pipelines.finetune import finetune
+        from pipelines.pretrain import model_files
+
+        weights, config, vocab = model_files(context.parents["pretrain"])
+        return finetune(
+            context, data=context.parents["import"], weights=weights, config=config, vocab=vocab, seed=recipe.seed, workers=recipe.workers
+        )
+
+    return run
+
+
+def _run_report(context: StepContext) -> Manifest:
+    from pipelines.report import render
+
+    return render(context.folder.parent, context.folder)
+
+
+def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: bool = False, steps: list[Step] | None = None) -> dict[str, Manifest]:
+    """Bring the recipe's run up to date and track it.
+
+    Args:
+        recipe: a checked recipe.
+        say: receives progress lines.
+        until: name of the last step to do; None for all.
+        new_run: move step folders made with other settings aside.
+        steps: instead of `steps_of(recipe)`.
+
+    Returns:
+        The manifest of each step done or found up to date.
+
+    Raises:
+        ErnieError: see `run_steps`; whatever a step raises.
+    """
+    from pipelines.outbox import tracking_uri
+    from pipelines.tracking import ship_rest
+
+    uri = tracking_uri(recipe.root, recipe.tracking.uri)
+    check_inputs(recipe)
+    folder = run_folder(recipe)
+    with contextlib.ExitStack() as stack:
+        done = run_steps(steps or steps_of(recipe), folder, say, around=_around(recipe, uri, folder, say, stack), new_run=new_run, until=until)
+    for place in (folder, *(folder / name for name in done)):
+        ship_rest(place, say)
+    return done
+
+
+def check_inputs(recipe: Recipe) -> None:
+    """Find every input file of the recipe before anything is started.
+
+    Raises:
+        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-PACKAGE.
+    """
+    from corpus_prep.packages import package_files
+    from corpus_prep.readers import input_files
+
+    for name, corpus in recipe.corpora.items():
+        if corpus.package is not None:
+            package_files(corpus.package)
+        else:
+            input_files(name, str(corpus.path))
+
+
+def _around(
+    recipe: Recipe, uri: str, folder: Path, say: Say, stack: contextlib.ExitStack
+) -> Callable[[StepContext], contextlib.AbstractContextManager[None]]:
+    """Return what wraps a step that really runs: Ray for the steps that need it (once), a tracked run, its parent (once)."""
+    parents: list[Any] = []
+    cpus = max(recipe.workers, recipe.pretrain.workers * recipe.pretrain.threads if recipe.pretrain else 1)
+
+    @contextlib.contextmanager
+    def around(context: StepContext) -> Iterator[None]:
+        from pipelines.ray_train import ray_cluster
+        from pipelines.tracking import open_run
+
+        if not parents:
+            tags = {"recipe": recipe.name, "step": "workflow"}
+            params = flat(results_settings(recipe))
+            parents.append(
+                stack.enter_context(
+                    _tracked(
+                        open_run(uri=uri, experiment=recipe.tracking.experiment, name=recipe.name, folder=folder, tags=tags, params=params, say=say)
+                    )
+                )
+            )
+        if recipe.workers and context.name in ON_RAY:
+            stack.enter_context(ray_cluster(cpus))
+        tags = {"recipe": recipe.name, "step": context.name} | {f"parent.{name}": sha for name, sha in context.parent_hashes.items()}
+        run = open_run(
+            uri=uri, experiment=recipe.tracking.experiment, name=f"{recipe.name}-{context.name}", folder=context.folder,
+            tags=tags, params=flat(context.settings), parent=parents[0], say=say,
+        )  # fmt: skip
+        with _tracked(run):
+            run.start_shipper()
+            context.run = run
+            yield
+            for name in ARTIFACTS:
+                if (context.folder / name).exists():
+                    run.artifact(context.folder / name)
+
+    return around
+
+
+@contextlib.contextmanager
+def _tracked(run: Any) -> Iterator[Any]:
+    """End the MLflow run with its true status, whatever happens inside."""
+    try:
+        yield run
+    except (KeyboardInterrupt, PreemptedError):
+        run.finish("KILLED")
+        raise
+    except BaseException:
+        run.finish("FAILED")
+        raise
+    run.finish("FINISHED")
