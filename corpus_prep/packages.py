@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import pickle  # noqa: S403 - read by _PlainUnpickler only, which refuses every class
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,34 @@ _SENTENCE_ENDS = frozenset("。！？；…")
 _CLOSERS = frozenset("”’）》」』】")
 # Surnames of two characters; all other surnames stand as one character before the given name.
 _LONG_SURNAMES = frozenset(
-    "欧阳 诸葛 司马 上官 司徒 夏侯 皇甫 尉迟 公孙 慕容 令狐 端木 东方 西门 南宫 独孤 长孙 宇文 鲜于 闾丘 呼延 太史 申屠 澹台 轩辕 钟离".split()
+    [
+        "欧阳",
+        "诸葛",
+        "司马",
+        "上官",
+        "司徒",
+        "夏侯",
+        "皇甫",
+        "尉迟",
+        "公孙",
+        "慕容",
+        "令狐",
+        "端木",
+        "东方",
+        "西门",
+        "南宫",
+        "独孤",
+        "长孙",
+        "宇文",
+        "鲜于",
+        "闾丘",
+        "呼延",
+        "太史",
+        "申屠",
+        "澹台",
+        "轩辕",
+        "钟离",
+    ]
 )
 
 Row = tuple[str, tuple[str, ...]]
@@ -147,7 +174,8 @@ def tagged_sentences(pairs: Sequence[tuple[str, str]]) -> Iterator[Row]:
 
     Example: ``[("江", "nr"), ("泽民", "nr"), ("说", "v")]`` -> ``("江泽民说", ("B-PER", "I-PER", "I-PER", "O"))``.
     """
-    text, tags, ended = "", [], False
+    text, ended = "", False
+    tags: list[str] = []
     for word, tag in _merge_names(pairs):
         if ended and word not in _CLOSERS and word not in _SENTENCE_ENDS:
             yield text, tuple(tags)

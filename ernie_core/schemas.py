@@ -51,21 +51,23 @@ class Document:
     def to_json(self) -> dict[str, Any]:
         return {
             "doc_id": self.doc_id, "source": self.source, "work": self.work, "title": self.title,
-            "paragraphs": [[_sentence_to_json(s) for s in p] for p in self.paragraphs],
+            "paragraphs": [[sentence_to_json(s) for s in p] for p in self.paragraphs],
         }  # fmt: skip
 
     @staticmethod
     def from_json(row: dict[str, Any]) -> Document:
-        paragraphs = tuple(tuple(_sentence_from_json(s) for s in p) for p in row["paragraphs"])
+        paragraphs = tuple(tuple(sentence_from_json(s) for s in p) for p in row["paragraphs"])
         return Document(row["doc_id"], row["source"], row["work"], row["title"], paragraphs)
 
 
-def _sentence_to_json(s: Sentence) -> list[Any]:
+def sentence_to_json(s: Sentence) -> list[Any]:
+    """Return [words, units, original or None where it equals the text]."""
     text = s.text
     return [list(s.words), [[u.start, u.end, u.kind] for u in s.units], None if s.original == text else s.original]
 
 
-def _sentence_from_json(row: list[Any]) -> Sentence:
+def sentence_from_json(row: list[Any]) -> Sentence:
+    """Return the sentence that `sentence_to_json` wrote."""
     words = tuple(row[0])
     return Sentence(words, tuple(Unit(*u) for u in row[1]), "".join(words) if row[2] is None else row[2])
 

@@ -1,0 +1,100 @@
+"""Commit of one split's work: its files first, then an entry that names them and all they were made from (reliability 4.2).
+
+An entry `entries/<pass>-NNNNN.json` whose inputs are equal to the wanted ones and whose files are whole means: nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ernie_core.errors import IntegrityError, ResourceError
+from ernie_core.failpoints import failpoint
+from ernie_core.manifest import FileEntry, atomic_write, canonical_json, disk_errors, verified_path
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a split's pass produced, from which inputs (name -> hash)."""
+
+    inputs: dict[str, str]
+    files: tuple[FileEntry, ...]
+    facts: dict[str, Any]
+
+
+def entry_path(folder: Path, name: str) -> Path:
+    """Return where the entry of e.g. "1-00003" lies."""
+    return folder / "entries" / f"{name}.json"
+
+
+def read_entry(folder: Path, name: str) -> Entry:
+    """Read a committed entry.
+
+    Raises:
+        IntegrityError: E-ENTRY, missing or damaged.
+    """
+    path = entry_path(folder, name)
+    try:
+        row = json.loads(path.read_bytes())
+        return Entry(row["inputs"], tuple(FileEntry(**f) for f in row["files"]), row["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise IntegrityError(
+            "E-ENTRY", "a split's entry is missing or damaged", where=str(path), found=str(e), fix="run `ernie prepare` again"
+        ) from e
+
+
+def reasons_to_work(folder: Path, name: str, inputs: Mapping[str, str]) -> list[str]:
+    """Return why the work must be done: nothing if a whole entry of the same inputs is there.
+
+    Example: ``["vocab.txt changed"]``, ``["new"]``, ``["documents/00003.json.zst missing or damaged"]``.
+    """
+    if not entry_path(folder, name).exists():
+        return ["new"]
+    try:
+        entry = read_entry(folder, name)
+    except IntegrityError:
+        return ["its entry was damaged"]
+    changed = [f"{key} changed" for key in sorted({*entry.inputs, *inputs}) if entry.inputs.get(key) != inputs.get(key)]
+    if changed:
+        return changed
+    for file in entry.files:
+        try:
+            verified_path(folder, file)
+        except IntegrityError:
+            return [f"{file.path} missing or damaged"]
+    return []
+
+
+def begin(folder: Path, name: str, what: str) -> None:
+    """Count an attempt at a split's work, so that a split which kills its worker does not do so for ever.
+
+    Raises:
+        ResourceError: E-SPLIT-DIES, three attempts of this run ended without a result.
+    """
+    attempts = folder / "attempts"
+    with disk_errors(attempts):
+        attempts.mkdir(parents=True, exist_ok=True)
+        for number in range(1, MAX_ATTEMPTS + 1):
+            try:
+                os.close(os.open(attempts / f"{name}.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            except FileExistsError:
+                continue
+            return
+    raise ResourceError(
+        "E-SPLIT-DIES", f"a split ended its worker {MAX_ATTEMPTS} times", where=what, found="no result and no error",
+        fix="give more memory, or make prepare.split_bytes smaller; the system log may name the signal",
+    )  # fmt: skip
+
+
+def commit(folder: Path, name: str, inputs: Mapping[str, str], files: Sequence[FileEntry], facts: Mapping[str, Any]) -> None:
+    """Write the entry of finished work, whose files are in place."""
+    failpoint("data.before_entry")
+    atomic_write(entry_path(folder, name), canonical_json(asdict(Entry(dict(inputs), tuple(files), dict(facts)))))
+    for number in range(1, MAX_ATTEMPTS + 1):
+        (folder / "attempts" / f"{name}.{number}").unlink(missing_ok=True)

@@ -1,0 +1,165 @@
+"""The preparation: two maps over splits with one small reduction between (the only ray.data import; DESIGN, Preparation).
+
+With `workers` 0 the same functions run in this process. Ray must be up already when `workers` is 1 or more.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from corpus_prep.commit import Entry, read_entry
+from corpus_prep.dedup import benchmark_texts, contamination_table
+from corpus_prep.pass_one import Plan, pass_one, software
+from corpus_prep.pass_two import pass_two
+from corpus_prep.readers import Split, plan_splits
+from corpus_prep.results import check_documents, check_tasks, document_facts, finish, task_facts
+from corpus_prep.tables import Tables, reduce_tables, unpack
+from ernie_core import errors
+from ernie_core.errors import ErnieError
+from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
+from ernie_core.vocab import Vocab
+
+Say = Callable[[str], None]
+_PASSES: dict[str, Callable[[Split, Plan], list[str]]] = {"1": pass_one, "2": pass_two}
+_MAX_SAID = 5
+
+
+def prepare(
+    *,
+    corpora: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    benchmarks_texts: Sequence[Path],
+    folder: Path,
+    workers: int,
+    seed: int,
+    say: Say,
+    recorded: Mapping[str, Any] | None = None,
+    parents: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Make shards, corpus tables, audit and card in `folder`; splits that an earlier, unfinished run committed are kept.
+
+    Args:
+        corpora: name -> {"reader", "path" (a glob), "title", "text"}, see `readers.plan_splits`.
+        settings: the recipe's `prepare` section.
+        benchmarks_texts: dev and test TSVs whose texts must not be trained on; the folder's name is the benchmark's.
+        folder: the step's folder.
+        workers: Ray Data tasks at once; 0 runs in this process.
+        seed: the recipe's seed.
+        say: receives one line for each thing a person should know.
+        recorded: the settings to write into the manifest; `settings` by default.
+        parents: parent step -> manifest hash.
+
+    Raises:
+        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-REJECTS, E-TASK-EMPTY, E-VOCAB-FORMAT, E-VOCAB-UNKNOWN.
+        ResourceError: E-DISK-FULL, E-PERMISSION, E-SPLIT-DIES.
+    """
+    splits = plan_splits(corpora, settings["split_bytes"])
+    vocab = None if settings["vocab"] is None else Vocab.load(Path(settings["vocab"]))
+    shutil.rmtree(folder / "attempts", ignore_errors=True)
+    texts: dict[str, list[str]] = {}
+    for path in sorted(benchmarks_texts) if settings["exclude_benchmarks"] else ():
+        texts.setdefault(path.parent.name, []).extend(benchmark_texts(path))
+    runs = contamination_table(texts)
+    hashes = {"contamination.npy": _keep(folder / "tables" / "contamination.npy", runs.to_bytes()).sha256}
+    plan = Plan(str(folder), seed, dict(settings), runs.names, hashes)
+    say(f"prepare: {len(splits)} splits, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
+
+    _run_pass("1", "documents", splits, plan, workers, say)
+    entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
+    check_documents(entries, settings["max_reject_fraction"], say)
+    tables = _reduce(folder, entries, vocab, settings["vocab_size"])
+    table_files = [_keep(folder / "tables" / name, data) for name, data in tables.files().items()]
+    plan = replace(plan, tables={**hashes, **{f.path: f.sha256 for f in table_files}})
+    say(f"prepare: vocabulary of {tables.vocab.size} tokens, {len(tables.lines)} frequent lines")
+
+    _run_pass("2", "samples", splits, plan, workers, say)
+    built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
+    facts: dict[str, Any] = {
+        "documents": document_facts(entries, tables.duplicates), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
+        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, **software(),
+    }  # fmt: skip
+    check_tasks(facts["tasks"], say)
+    files = [replace(f, path=f"tables/{f.path}") for f in table_files] + [file for entry in built.values() for file in entry.files]
+    manifest = Manifest("prepare", dict(settings if recorded is None else recorded), dict(parents or {}), tuple(files), facts)
+    return finish(folder, manifest, tables.vocab, settings, seed, say)
+
+
+def _keep(path: Path, data: bytes) -> FileEntry:
+    """Write a table unless it stands there already; return its entry."""
+    if path.exists() and path.stat().st_size == len(data) and file_sha256(path) == sha256_of(data):
+        return FileEntry(path.name, len(data), sha256_of(data), {"table": path.name})
+    return replace(atomic_write(path, data), facts={"table": path.name})
+
+
+def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, vocab_size: int) -> Tables:
+    parts = {number: unpack(verified_path(folder, entry.files[1]).read_bytes()) for number, entry in entries.items()}
+    return reduce_tables(parts, vocab, vocab_size)
+
+
+def _run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say) -> None:
+    """Bring every split's pass up to date, and say what was done and why."""
+    started = time.monotonic()
+    outcomes = _on_ray(number, splits, plan, workers) if workers else ((s.number, _PASSES[number](s, plan)) for s in splits)
+    sizes = {s.number: s.size_bytes for s in splits}
+    reasons: Counter[str] = Counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total:.1f} MB"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(f"prepare: {what}", total=sum(sizes.values()) / 1e6)
+        for split_number, why in outcomes:
+            reasons.update([", ".join(why) or "done before"])
+            progress.advance(bar, sizes[split_number] / 1e6)
+    shown = "; ".join(f"{n} {reason}" for reason, n in reasons.most_common(_MAX_SAID))
+    say(f"prepare: pass {number} ({what}) over {len(splits)} splits in {time.monotonic() - started:.1f} s: {shown}")
+
+
+def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield (split number, why it was done) as Ray Data finishes splits: one split a row, one row a block, so one a task."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    assert context.max_errored_blocks == 0, "a failed block would be left out in silence (reliability P4)"
+    context.enable_progress_bars = False
+    rows = [{"split": json.dumps(split.to_json())} for split in splits]
+    mapped = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        functools.partial(_work_row, number=number, plan=plan), num_cpus=1, concurrency=workers
+    )
+    for row in mapped.iter_rows():
+        outcome = json.loads(row["outcome"])
+        if "error" in outcome:
+            kind, *arguments = outcome["error"]
+            raise rebuilt_error(kind, arguments)
+        yield outcome["split"], outcome["why"]
+
+
+def _work_row(row: dict[str, Any], *, number: str, plan: Plan) -> dict[str, Any]:
+    """Do one split's pass in a Ray worker; our own errors travel as values, so that they arrive as they were raised."""
+    split = Split.from_json(json.loads(row["split"]))
+    try:
+        outcome: dict[str, Any] = {"split": split.number, "why": _PASSES[number](split, plan)}
+    except ErnieError as e:
+        outcome = {"error": [type(e).__name__, e.code, e.what, e.where, e.expected, e.found, e.fix]}
+    return {"outcome": json.dumps(outcome)}
+
+
+def rebuilt_error(kind: str, arguments: Sequence[str]) -> ErnieError:
+    """Return the error that a worker described as [class, code, what, where, expected, found, fix]."""
+    code, what, where, expected, found, fix = arguments
+    error: type[ErnieError] = getattr(errors, kind)
+    return error(code, what, where=where, expected=expected, found=found, fix=fix)

@@ -1,0 +1,112 @@
+"""Pass 2, a function of one split and the corpus tables: documents -> samples -> shards, for every task and subset."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from corpus_prep.commit import begin, commit, read_entry, reasons_to_work
+from corpus_prep.pass_one import Plan, software, split_name
+from corpus_prep.readers import Split
+from corpus_prep.tables import SUBSETS, SpanPool, load_pool, subset_of, unpack
+from ernie_core.data.checks import check_rows
+from ernie_core.data.rows import Rows
+from ernie_core.data.shards import write_shard
+from ernie_core.manifest import FileEntry, sha256_of
+from ernie_core.schemas import Document
+from ernie_core.tasks.base import BuildContext, Task, all_tasks
+from ernie_core.tokenization import Tokenizer
+from ernie_core.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Tables in the form that builders use, loaded once per process."""
+
+    tokenizer: Tokenizer
+    lines: frozenset[str]
+    pools: Mapping[str, SpanPool]
+    duplicates: Mapping[str, Sequence[int]]
+
+
+@functools.lru_cache(maxsize=1)
+def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
+    pools = {subset: load_pool(tables / "negatives.json.zst", subset) for subset in SUBSETS}
+    lines = frozenset(json.loads((tables / "lines.json").read_bytes()))
+    return Tools(Tokenizer(Vocab.load(tables / "vocab.txt")), lines, pools, json.loads((tables / "duplicates.json").read_bytes()))
+
+
+def pass_two(split: Split, plan: Plan) -> list[str]:
+    """Build and commit the shards of one split for every task and subset.
+
+    Returns:
+        Why it was done; nothing if it was done before.
+    """
+    folder, name = Path(plan.folder), f"2-{split.number:05d}"
+    tools = _tools(folder / "tables", tuple(sorted(plan.tables.items())))
+    dropped = tools.duplicates[str(split.number)]
+    documents_file = read_entry(folder, f"1-{split.number:05d}").files[0]
+    keys = ("valid_share", "max_seq_len", "group_rows", "encodings", "tasks")
+    inputs = {
+        "documents": documents_file.sha256, "duplicates": sha256_of(list(dropped)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
+        "software": sha256_of({**software(), "numpy": np.__version__, "pyarrow": pa.__version__}),
+        **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "negatives.json.zst")},
+    }  # fmt: skip
+    reasons = reasons_to_work(folder, name, inputs)
+    if not reasons:
+        return []
+    begin(folder, name, split_name(split))
+    rows = unpack((folder / documents_file.path).read_bytes())
+    held = [Document.from_json(row) for i, row in enumerate(rows) if i not in set(dropped)]
+    tasks = all_tasks()
+    files: list[FileEntry] = []
+    facts: dict[str, Any] = {}
+    for task_name in sorted(plan.settings["tasks"]):
+        facts[task_name] = _build_task(tasks[task_name], held, split, plan, tools, files)
+    commit(folder, name, inputs, files, facts)
+    return reasons
+
+
+def _build_task(task: Task, held: Sequence[Document], split: Split, plan: Plan, tools: Tools, files: list[FileEntry]) -> dict[str, Any]:
+    """Write a task's shards of one split, appending to `files`; return {"drops", "train", "valid"}."""
+    settings = plan.settings
+    options = task.complete(settings["tasks"][task.name])
+    vocab = tools.tokenizer.vocab
+    drops: Counter[str] = Counter()
+    facts: dict[str, Any] = {}
+    for subset in SUBSETS:
+        mine = [d for d in held if subset_of(d.doc_id, settings["valid_share"], plan.seed) == subset]
+        context = BuildContext(
+            tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, settings["max_seq_len"], plan.seed, tools.pools[subset], tools.lines, options
+        )
+        token_labels = [task.name] if task.level == "token" else []
+        rows = Rows.from_samples(list(task.build(mine, context, drops)), token_labels)
+        name = f"shards/{task.name}/{subset}-{split.number:05d}"
+        classes = task.classes(options)
+        check_rows(
+            rows, vocab_size=vocab.size, max_positions=settings["max_seq_len"], sent_types=16, classes=classes if task.level == "sentence" else 0,
+            where=name, token_classes={task.name: classes}, pad_id=vocab.pad_id,
+        )  # fmt: skip
+        if len(rows):
+            files += write_shard(
+                Path(plan.folder), name, rows, task=task.name, subset=subset, group_rows=settings["group_rows"], encodings=settings["encodings"]
+            )
+        facts[subset] = _row_facts(rows, task, vocab.unk_id)
+    return {**facts, "drops": dict(sorted((reason, n) for reason, n in drops.items() if n))}
+
+
+def _row_facts(rows: Rows, task: Task, unk_id: int) -> dict[str, Any]:
+    values = rows.token_labels[task.name] if task.level == "token" else rows.labels
+    labels, counts = np.unique(values[values >= 0], return_counts=True)
+    return {
+        "rows": len(rows), "tokens": rows.num_tokens, "unknown": int(np.count_nonzero(rows.token_ids == unk_id)),
+        "classes": {str(label): int(n) for label, n in zip(labels.tolist(), counts.tolist(), strict=True)},
+    }  # fmt: skip

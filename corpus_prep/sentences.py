@@ -1,0 +1,23 @@
+"""Sentence ends of Chinese and English text. The pieces join back to the paragraph; each keeps its closing quotes and trailing space."""
+
+from __future__ import annotations
+
+import re
+
+# A Chinese mark, ? or ! ends a sentence wherever it stands, with the marks, quotes and brackets that follow it. A full stop does
+# before white space or at the end, unless an initial (J. Smith), a listed abbreviation or a lower-case continuation says otherwise.
+_CLOSERS = "”’」』）》】〉\"')\\]"
+_ABBREVIATIONS = r"(?<!\b[A-Za-z])(?<!\b(?:Mr|Ms|Dr|St|Jr|Sr|No|vs|cf|Co))(?<!\b(?:Mrs|etc|Inc|Ltd|Gen|Col))(?<!\bProf)"
+_END = re.compile(rf"[。！？!?…]+[{_CLOSERS}]*(?:[。！？!?…]+[{_CLOSERS}]*)*\s*|{_ABBREVIATIONS}\.[{_CLOSERS}]*(?:\s+(?![a-z])|$)")
+
+
+def split_sentences(paragraph: str) -> list[str]:
+    """Return the sentences of a paragraph in original case; `"".join` gives the paragraph back.
+
+    Example: ``split_sentences("“你好！”他说。It costs 3.5. Ok")`` -> ``["“你好！”", "他说。", "It costs 3.5. ", "Ok"]``.
+    """
+    ends = [m.end() for m in _END.finditer(paragraph)]
+    if not ends or ends[-1] < len(paragraph):
+        ends.append(len(paragraph))
+    starts = [0, *ends[:-1]]
+    return [paragraph[start:end] for start, end in zip(starts, ends, strict=True) if start < end]
