@@ -1,0 +1,70 @@
+"""AdamW with ERNIE's exclusions from weight decay, clipping by global norm, and moments as named tensors for checkpoints (ernie.md 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+_STATE_KEYS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def adamw(model: nn.Module, *, weight_decay: float, beta2: float) -> torch.optim.AdamW:
+    """Return AdamW over all parameters of `model`; its learning rate is set at each step.
+
+    Args:
+        model: biases and LayerNorms, its one-dimensional parameters, are not decayed; embeddings are.
+        weight_decay: decoupled: p <- adam(p) - p_old * weight_decay * learning rate.
+        beta2: decay of the second moment; beta1 is 0.9 and epsilon 1e-8, as in the reference.
+    """
+    named = list(model.named_parameters())
+    groups = [
+        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Use `rate` in all groups from now on."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def reset(optimizer: torch.optim.Optimizer) -> None:
+    """Forget all moments: a stage starts anew."""
+    optimizer.state.clear()
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Scale gradients so that their global L2 norm is at most `max_norm`.
+
+    Returns:
+        The norm before clipping. Where it is not finite, nothing is scaled.
+    """
+    present = [p for p in parameters if p.grad is not None]
+    norm = get_total_norm([p.grad for p in present if p.grad is not None])
+    value = float(norm)  # waits for the device, once a step: whether to step at all depends on it
+    if torch.isfinite(norm):
+        clip_grads_with_norm_(present, max_norm, norm)
+    return value
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's state by name; parameters that have had no gradient yet have none.
+
+    Example: ``{"exp_avg/output.bias": …, "exp_avg_sq/output.bias": …, "step/output.bias": tensor(3.)}``.
+    """
+    states = ((name, optimizer.state.get(parameter, {})) for name, parameter in model.named_parameters())
+    return {f"{key}/{name}": state[key] for name, state in states for key in _STATE_KEYS if key in state}
+
+
+def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put what `optimizer_tensors` gave back, in place of all present state; names and shapes were checked by the caller."""
+    optimizer.state.clear()
+    for name, parameter in model.named_parameters():
+        found = {key: tensors[f"{key}/{name}"].to(parameter.device) for key in _STATE_KEYS if f"{key}/{name}" in tensors}
+        if found:
+            optimizer.state[parameter] = found
