@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from ernie_core.normalise import basic_spans, basic_tokens, is_run_char, normalise
 
-NASTY = st.sampled_from(
+NASTY_STRINGS = (
     "\u200b|\ufeff|\u202e|\u00ad|\ufe0f|\ud800|\U000e0041|\x00|\x85|\u2028|\u3000|Ａ|９|，|ｶ|ﬁ|e\u0301|İ|Σ|ς|J\u030c|Υ\u0308\u0301|한|\u1112\u1161\u11ab|"
-    "👩\u200d🦰|🇨🇳|𠮷|豈|好|哈尔滨|a|B|7| |\t|\r\n|.|[MASK]|##a".split("|")  # noqa: SIM905 -- two lines instead of forty
+    "👩\u200d🦰|🇨🇳|𠮷|豈|好|哈尔滨|a|B|7| |\t|\r\n|.|[MASK]|##a"
 )
+NASTY = st.sampled_from(NASTY_STRINGS.split("|"))
 MARKED = st.builds(
     str.__add__, st.sampled_from("AHIJTWYΑΙΥΩaάϊ"), st.text(st.sampled_from("\u0300\u0301\u0307\u0308\u030a\u030c\u0331\u0338\u0345"), max_size=3)
 )
