@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.recipe import load_recipe
 from pipelines.recipe_print import print_config
 from pipelines.recipe_schema import Recipe
+from pipelines.workflow import STEP_NAMES, run_folder, run_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser, until: str | None = None) -> None:
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser, until: str | None = None) -> 
     shown.add_argument("--dry-run", action="store_true", help="print steps, rows, tokens, bytes, memory and time, and stop")
     parser.add_argument("--new-run", action="store_true", help="move folders made with other settings aside (STEP.old-N) instead of refusing")
     if until is None:
-        parser.add_argument("--until", metavar="STEP", help="stop after this step: import, prepare, pretrain, finetune, report")
+        parser.add_argument("--until", choices=STEP_NAMES, metavar="STEP", help="stop after this step: import, prepare, pretrain, finetune, report")
     else:
         parser.set_defaults(until=until)
 
@@ -41,11 +42,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(print_config(recipe), end="")
         return 0
-    from pipelines.workflow import run_recipe
-
     if args.dry_run:
         from pipelines.estimate import describe, estimate
-        from pipelines.workflow import run_folder
 
         print(describe(estimate(recipe), run_folder(recipe)))
         return 0
@@ -61,7 +59,6 @@ def _say(line: str) -> None:
 def _close(recipe: Recipe, done: set[str]) -> None:
     """Print the results, where the report lies, and how to open MLflow."""
     from pipelines.outbox import tracking_uri, ui_command
-    from pipelines.workflow import run_folder
 
     folder = run_folder(recipe)
     if "finetune" in done:

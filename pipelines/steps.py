@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ernie_core.errors import IntegrityError, OutputError
+from ernie_core.errors import IntegrityError, OutputError, RecipeError, closest
 from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, canonical_json, disk_errors, inside, read_manifest
 from pipelines.run_folder import FORMAT, STEP_NAME, check_run_folder, check_writable, locked, move_aside, read_step
 
@@ -95,6 +95,10 @@ def run_steps(
 def _ordered(steps: Sequence[Step], until: str | None) -> list[Step]:
     by_name = {step.name: step for step in steps}
     assert len(by_name) == len(steps), "two steps of one name"
+    if until is not None and until not in by_name:
+        raise RecipeError(
+            "E-NAME", f"this recipe has no step {until!r}", expected=f"one of {closest(until, by_name)}", fix="add its section to the recipe"
+        )
     ordered: list[Step] = []
 
     def visit(step: Step, above: tuple[str, ...]) -> None:

@@ -83,7 +83,7 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         benchmarks = recipe.finetune.benchmarks if recipe.finetune and recipe.prepare.exclude_benchmarks else {}
         texts = [imported / "benchmarks" / name / f"{subset}.tsv" for name in benchmarks for subset in ("dev", "test")] if imported else []
         return prepare(
-            corpora=corpora_of(recipe, imported), settings=context.settings, benchmarks_texts=texts, folder=context.folder,
+            corpora=corpora_of(recipe, imported), settings=results_settings(recipe.prepare), recorded=context.settings, benchmarks_texts=texts, folder=context.folder,
             workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say,
         )  # fmt: skip
 
@@ -92,16 +92,15 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
 
 def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
     def run(context: StepContext) -> Manifest:
-        from pipelines.pretrain import pretrain
+        from pipelines.pretrain import Machine, pretrain
 
         assert recipe.pretrain is not None
-        return pretrain(
-            context,
-            prepared=context.parents["prepare"],
-            settings=recipe.pretrain.model_dump(),
-            seed=recipe.seed,
-            workers=recipe.pretrain.workers if recipe.workers else 0,
-        )
+        p = recipe.pretrain
+        machine = Machine(
+            workers=p.workers if recipe.workers else 0, threads=p.threads, device_tokens=p.device_tokens,
+            save_steps=p.save_steps, skip_steps=p.skip_steps, keep_checkpoints=p.keep_checkpoints,
+        )  # fmt: skip
+        return pretrain(context, prepared=context.parents["prepare"], seed=recipe.seed, machine=machine)
 
     return run
 
@@ -109,12 +108,12 @@ def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
 def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
     def run(context: StepContext) -> Manifest:
         from pipelines.finetune import finetune
-        from pipelines.pretrain import model_files
 
-        weights, config, vocab = model_files(context.parents["pretrain"])
+        model = context.parents["pretrain"] / "model"
         return finetune(
-            context, data=context.parents["import"], weights=weights, config=config, vocab=vocab, seed=recipe.seed, workers=recipe.workers
-        )
+            context, data=context.parents["import"], weights=model, config=model / "config.json", vocab=model / "vocab.txt",
+            seed=recipe.seed, workers=recipe.workers,
+        )  # fmt: skip
 
     return run
 
