@@ -33,10 +33,10 @@ def test_any_text_normalises_to_an_encodable_fixed_point_of_equal_lengths(text: 
     lowered.encode("utf-8")
 
 
-def test_every_code_point_normalises_to_a_fixed_point() -> None:
-    text = " ".join(chr(c) for c in range(0xE0200))
+def test_every_assigned_code_point_normalises_to_a_fixed_point() -> None:
+    text = " ".join(chr(c) for c in range(0x32400))
     lowered, original = normalise(text)
-    assert len(lowered) == len(original) > 300_000
+    assert len(lowered) == len(original) > 200_000
     assert normalise(original) == (lowered, original)
     assert normalise(lowered) == (lowered, lowered)
 
