@@ -248,7 +248,7 @@ def _exchange(model: nn.Module, totals: Tensor, worker: Worker) -> Tensor:
     buffer = torch.cat([*parts, flags, totals])
     worker.all_reduce_sum(buffer)
     sizes = [p.numel() for _, p in named]
-    pieces: tuple[Tensor, ...] = torch.split(buffer, [*sizes, len(sizes), len(totals)])  # type: ignore[no-untyped-call]
+    pieces: tuple[Tensor, ...] = torch.split(buffer, [*sizes, len(sizes), len(totals)])
     for (_, parameter), gradient, flag in zip(named, pieces, pieces[-2].tolist(), strict=False):
         parameter.grad = gradient.view_as(parameter) if flag else None
     return pieces[-1]
