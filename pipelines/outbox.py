@@ -37,6 +37,7 @@ class Wanted:
 
     Args:
         key: random, in a tag of the run: finds the run even if its making was cut off.
+        inputs: hashes of what the step reads.
         parent: the parent run's folder, relative to this one.
         attempts: how often the run was opened.
         artifacts, models: path inside the folder -> hash of the content.
@@ -49,7 +50,8 @@ class Wanted:
     start_time_ms: int
     tags: dict[str, str]
     params: dict[str, str]
-    parent: str | None
+    inputs: dict[str, str]
+    parent: str | None = None
     status: str = "RUNNING"
     end_time_ms: int | None = None
     attempts: int = 1
@@ -152,16 +154,29 @@ def model_sha256(folder: Path) -> str:
     return sha256_of({p.name: file_sha256(p) for p in model_files(folder)})
 
 
-def want(folder: Path, uri: str, experiment: str, name: str, tags: Mapping[str, Any], params: Mapping[str, Any], parent: Path | None) -> Wanted:
-    """Return the run that `folder` shall have from now on; identity, start and files of the run it had before stay."""
+def want(
+    folder: Path,
+    uri: str,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, Any],
+    params: Mapping[str, Any],
+    inputs: dict[str, str],
+    parent: Path | None,
+) -> Wanted:
+    """Return the run that `folder` shall have from now on. Identity, start and files of the run it had stay, if that had the same inputs."""
     own = {"mlflow.user": _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL"}
-    wanted = Wanted(uri, experiment, name, secrets.token_hex(16), now_ms(), own | clean(tags, TAG_CHARS), clean(params, PARAM_CHARS), None)
+    wanted = Wanted(uri, experiment, name, secrets.token_hex(16), now_ms(), own | clean(tags, TAG_CHARS), clean(params, PARAM_CHARS), inputs)
     if parent is not None:  # relative, so that a run folder may be moved
         wanted.parent = Path(os.path.relpath(parent.resolve(), folder.resolve())).as_posix()
     old = read_state(folder, Wanted)
-    if old is not None:
+    if old is not None and old.inputs == inputs:
         wanted.key, wanted.start_time_ms, wanted.attempts = old.key, old.start_time_ms, old.attempts + 1
         wanted.experiment, wanted.artifacts, wanted.models = old.experiment, old.artifacts, old.models
+    elif old is not None:
+        shipped = read_state(folder, Shipped) or Shipped()
+        (folder / JOURNAL_NAME).unlink(missing_ok=True)
+        write_state(folder, Shipped(replaces=shipped.run_id))
     return wanted
 
 
@@ -186,12 +201,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name
         return f"uid {os.getuid()}"
-
-
-def forget(folder: Path) -> None:
-    """Remove run and journal of `folder`: for work that starts from scratch there. MLflow keeps the old run."""
-    for name in (WANTED_NAME, SHIPPED_NAME, JOURNAL_NAME):
-        (folder / name).unlink(missing_ok=True)
 
 
 def tracking_uri(root: str, uri: str | None) -> str:

@@ -51,6 +51,7 @@ def open_run(
     tags: Mapping[str, Any],
     params: Mapping[str, Any],
     parent: Run | None = None,
+    inputs: Mapping[str, str] | None = None,
     say: Say | None = None,
 ) -> Run:
     """Open the run of the step in `folder`: a new one, or the one opened there before. Waits for MLflow at most a minute, then goes on without it.
@@ -62,10 +63,11 @@ def open_run(
         folder: the step's folder; identity and progress of the run are kept there.
         tags, params: any values, nested ones flattened, secrets hidden. Parameters of an existing run stay; a new value becomes the tag ``param.NAME``.
         parent: the workflow's run.
+        inputs: hashes of what the step reads; when they changed, journal and run of `folder` are of other work, and a new run replaces them.
         say: receives warnings, one line each; standard error if None.
     """
     _load_mlflow()
-    wanted = outbox.want(folder, uri, experiment, name, tags, params, None if parent is None else parent.folder)
+    wanted = outbox.want(folder, uri, experiment, name, tags, params, dict(inputs or {}), None if parent is None else parent.folder)
     run = Run(folder, wanted, say or outbox.to_stderr)
     run.attempt(OPEN_TIMEOUT_S)
     return run
@@ -199,7 +201,7 @@ def _ensure_run(client: MlflowClient, folder: Path, wanted: Wanted, shipped: Shi
     found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{wanted.key}'", max_results=1)
     run = found[0] if found else client.create_run(experiment_id, wanted.start_time_ms, {KEY_TAG: wanted.key}, wanted.name)
     if run.info.run_id != shipped.run_id:
-        shipped = Shipped(run.info.run_id, replaces=shipped.run_id)
+        shipped = Shipped(run.info.run_id, replaces=shipped.run_id or shipped.replaces)
         write_state(folder, shipped)
     changed = {f"param.{k}": v for k, v in wanted.params.items() if run.data.params.get(k, v) != v}
     tags = wanted.tags | changed | {"ernie.attempts": str(wanted.attempts)}
