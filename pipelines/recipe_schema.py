@@ -166,7 +166,9 @@ class Pretrain(Settings):
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.98, description="AdamW's beta2")
     clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="largest global gradient norm")
     stage_optimizer: Literal["reset", "keep"] = Field("reset", description="Adam's moments at a stage's start: reset, keep")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="arithmetic of forward and backward: bf16, fp32")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="arithmetic of forward and backward: bf16, fp32; auto: bf16 if the machine that runs the command has it in hardware"
+    )
     encoding: Literal["parquet", "text"] = Field("parquet", description="shard encoding to read: parquet, text")
     workers: Positive = free(1, "training processes; another count sees the same batches, its sums round differently")
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="CPU threads of a training process; another count rounds differently")
@@ -203,7 +205,9 @@ class BenchmarkSettings(Settings):
         [2e-4, 5e-4, 1e-3], description="grid of peak learning rates, the same for each arm"
     )
     eval_times: Positive = Field(6, description="evaluations on dev in a trial")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="arithmetic of forward and backward: bf16, fp32")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="arithmetic of forward and backward: bf16, fp32; auto: bf16 if the machine that runs the command has it in hardware"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while fine-tuning")
     warmup_share: Share = Field(0.1, description="share of steps spent warming up")
     weight_decay: Share = Field(0.01, description="decoupled weight decay")

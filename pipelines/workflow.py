@@ -41,12 +41,21 @@ def steps_of(recipe: Recipe) -> list[Step]:
     inputs = tuple(c.path for c in recipe.corpora.values() if c.path is not None) + ((recipe.prepare.vocab,) if recipe.prepare.vocab else ())
     steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
     if recipe.pretrain is not None:
-        settings = {"seed": recipe.seed, **results_settings(recipe.pretrain)}
+        settings = {"seed": recipe.seed, **_resolved(results_settings(recipe.pretrain))}
         steps.append(Step("pretrain", settings, ("prepare",), _pretrain(recipe), keeps_work=False))
     if recipe.finetune is not None:
-        steps.append(Step("finetune", results_settings(recipe.finetune), ("import", "prepare", "pretrain"), _finetune(recipe)))
+        settings = results_settings(recipe.finetune)
+        settings["benchmarks"] = {name: _resolved(b) for name, b in settings["benchmarks"].items()}
+        steps.append(Step("finetune", settings, ("import", "prepare", "pretrain"), _finetune(recipe)))
     steps.append(Step("report", {}, tuple(step.name for step in steps), _run_report))
     return steps
+
+
+def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with `precision: auto` decided, so that a step's folder records what was really used."""
+    from ernie_core.training.precision import resolve
+
+    return {**settings, "precision": resolve(settings["precision"])}
 
 
 def _plain_corpora(recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,128 @@
+"""What a log line says: sums since the last line, kept in the checkpoint so that a resumed run prints the same figures, and the seed's wording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ernie_core.model.heads import LM
+from ernie_core.training.feed import FeedStep
+from ernie_core.training.loop import StepResult
+
+EXP_LIMIT = 700.0
+
+
+class Meter:
+    """Sums over the steps since the last `restart`.
+
+    Args:
+        weights: loss name -> its weight in the total loss.
+        sums: name -> value, from `state`.
+    """
+
+    def __init__(self, weights: Mapping[str, float], sums: Mapping[str, float] | None = None) -> None:
+        self._weights, self._sums = dict(weights), dict(sums or {})
+
+    def add(self, result: StepResult[FeedStep]) -> None:
+        """Add a step; one that was left out for non-finite numbers counts only in time."""
+        self._plus("seconds", result.seconds)
+        self._plus("steps", 1)
+        if result.skipped:
+            return
+        self._plus("tokens", result.tokens)
+        self._plus("updates", 1)
+        self._plus("total", sum(self._weights[name] * loss for name, loss in result.losses.items()))
+        for name, count in result.counts.items():
+            self._plus(f"count/{name}", count)
+            self._plus(f"loss/{name}", result.losses[name] * count)
+            self._plus(f"correct/{name}", result.correct[name] * count)
+        if LM in result.losses:
+            self._plus("exp_lm", math.exp(min(result.losses[LM], EXP_LIMIT)))
+            self._plus("lm_steps", 1)
+
+    def _plus(self, name: str, value: float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def restart(self) -> None:
+        """Begin a new interval."""
+        self._sums.clear()
+
+    def state(self) -> dict[str, float]:
+        """Return the sums, as JSON values."""
+        return dict(self._sums)
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean loss `name` over the interval's scored items, or None if there were none."""
+        return self._ratio(f"loss/{name}", f"count/{name}")
+
+    def accuracy(self, name: str) -> float | None:
+        """Return the share of right classes of `name` over the interval, or None if there were none."""
+        return self._ratio(f"correct/{name}", f"count/{name}")
+
+    def _ratio(self, above: str, below: str) -> float | None:
+        return self._sums[above] / self._sums[below] if self._sums.get(below) else None
+
+    @property
+    def names(self) -> list[str]:
+        """Losses that were there in the interval, the masked LM's left out."""
+        return sorted(n.removeprefix("count/") for n in self._sums if n.startswith("count/") and n != f"count/{LM}")
+
+    def speed(self) -> tuple[float, float]:
+        """Return (steps/s, real tokens/s) of the interval."""
+        seconds = max(self._sums.get("seconds", 0.0), 1e-9)
+        return self._sums.get("steps", 0.0) / seconds, self._sums.get("tokens", 0.0) / seconds
+
+    def total(self) -> float:
+        """Return the mean weighted loss of a step; NaN if no step of the interval was finite."""
+        return self._ratio("total", "updates") or math.nan
+
+    def ppl(self) -> float | None:
+        """Return the mean over steps of exp(masked-LM loss), as the seed prints it."""
+        return self._ratio("exp_lm", "lm_steps")
+
+    def metrics(self) -> dict[str, float]:
+        """Return the interval's figures under their journal names."""
+        found = {"train/lm_loss": self.mean(LM), "train/lm_ppl": self.ppl(), "train/lm_acc": self.accuracy(LM), "train/loss": self.total()}
+        for name in self.names:
+            found |= {f"train/{name}/loss": self.mean(name), f"train/{name}/acc": self.accuracy(name)}
+        return {name: value for name, value in found.items() if value is not None} | {"perf/tokens_per_s": self.speed()[1]}
+
+
+def log_line(result: StepResult[FeedStep], meter: Meter, learning_rate: float) -> str:
+    """Return the seed's training line (ernie.md 6.6): figures over the steps since the last one; accuracies only of tasks that were there.
+
+    Example: ``epoch: 1, progress: 31/4480, step: 20, loss: 8.671612, ppl: 5826.1, next_sent_acc: 0.515625, speed: 3.08 steps/s,
+    file: shards/next_sentence/train-00002, mask_type: mask_word, learning_rate: 1.000000e-03``.
+    """
+    feed, (steps_per_s, tokens_per_s) = result.feed, meter.speed()
+    done, total = feed.progress
+    ppl = meter.ppl()
+    parts = [f"epoch: {feed.epoch + 1}", f"progress: {done}/{total}", f"step: {result.step}", f"loss: {meter.total():.6f}"]
+    parts += [] if ppl is None else [f"ppl: {ppl:.6f}"]
+    parts += [f"{accuracy_name(name)}: {meter.accuracy(name):.6f}" for name in meter.names]
+    parts += [f"speed: {steps_per_s:.2f} steps/s, {tokens_per_s:.0f} tokens/s", f"file: {feed.file}", f"mask_type: {feed.mask_type}"]
+    return ", ".join([*parts, f"learning_rate: {learning_rate:.6e}"])
+
+
+def accuracy_name(task: str) -> str:
+    """Return the seed's name of a task's accuracy: `next_sent_acc`, and Baidu's later `acc_<task>` for the others."""
+    return "next_sent_acc" if task == "next_sentence" else f"acc_{task}"
+
+
+def validation_line(step: int, tasks: Sequence[str], metrics: Mapping[str, Any]) -> str:
+    """Return the seed's validation line, the figures of every task that has entered.
+
+    Example: ``[validation_set] step: 200, knowledge_masking: lm_loss: 6.18, global ppl: 483.0, next_sentence: next_sent_acc: 0.53, …``.
+    """
+    parts = [f"[validation_set] step: {step}"]
+    for task in tasks:
+        shown = []
+        lm_loss = metrics.get(f"valid/{task}/lm_loss")
+        if lm_loss is not None:
+            shown += [f"lm_loss: {lm_loss:.6f}", f"global ppl: {math.exp(min(lm_loss, EXP_LIMIT)):.3f}"]
+        if f"valid/{task}/acc" in metrics:
+            shown.append(f"{accuracy_name(task)}: {metrics[f'valid/{task}/acc']:.6f}")
+        shown += [f"{name}: {metrics[f'valid/{task}/{name}']:.6f}" for name in ("average_precision", "auc") if f"valid/{task}/{name}" in metrics]
+        parts.append(f"{task}: " + ", ".join(shown))
+    return ", ".join(parts)

@@ -1,0 +1,195 @@
+"""Pretraining as a step: settings to plain arguments, ranks on Ray Train, the log and a progress bar on the terminal, and the model with its manifest.
+
+A stop (Ctrl-C, SIGTERM, a drained job) writes the file `stop`; every rank sees it after the step it is in, a checkpoint is committed, and
+the command ends with code 75. The same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest, write_manifest
+from ernie_core.model.config import ErnieConfig
+from ernie_core.tasks.base import all_tasks
+from ernie_core.training.checkpoint import CONFIG_NAME
+from ernie_core.training.schedule import stage_plan
+from ernie_core.vocab import Vocab
+from pipelines.prepared import prepared_vocab
+from pipelines.pretrain_rank import LOG_NAME, MODEL_FOLDER, RESULT_NAME, STOP_NAME, train_rank
+from pipelines.ray_train import run_workers
+from pipelines.steps import Say, StepContext
+
+MAX_FAILURES = 3
+_STEP = re.compile(r"\bstep: (\d+)")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What does not change results: how the work is laid over the machine, and how often it is logged and saved.
+
+    Args:
+        workers: ranks; 0 = in this process.
+        threads: CPU threads a rank.
+        device_tokens: padded tokens a device takes at once; accumulation follows from it.
+        save_steps, skip_steps: training steps between checkpoints, and between log lines.
+        keep_checkpoints: newest checkpoints to keep.
+    """
+
+    workers: int
+    threads: int
+    device_tokens: int
+    save_steps: int
+    skip_steps: int
+    keep_checkpoints: int
+
+
+def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:
+    """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, config.json, vocab.txt) and the manifest.
+
+    Args:
+        context: its settings are those of the recipe's `pretrain` section that change results.
+        prepared: a finished prepare step (or an import of the reference's files).
+        seed: the recipe's seed.
+        machine: how to lay the work over the machine.
+
+    Raises:
+        InputError: a task without rows.
+        PreemptedError: stopped by a signal, with a good checkpoint.
+        DivergedError: training met non-finite numbers again and again.
+    """
+    settings, shards = context.settings, read_manifest(prepared)
+    vocab = prepared_vocab(prepared, shards)
+    sizes = stage_plan(settings["schedule"], [s["enter"] for s in settings["stages"]], settings["iterations"])
+    options = shards.settings["tasks"]
+    tasks = {name: all_tasks()[name] for name in settings["iterations"]}
+    arguments = {
+        "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
+        "stages": [[{name: plan[name] for name in plan}, stage["mask_unit"], stage["enter"]] for plan, stage in zip(sizes, settings["stages"] if len(sizes) > 1 else [settings["stages"][-1]], strict=True)],
+        "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
+        "config": asdict(_config(settings["model"], shards, vocab)),
+        "vocab_sha256": vocab.sha256, "shards_sha256": shards.sha256,
+    }  # fmt: skip
+    (context.folder / STOP_NAME).unlink(missing_ok=True)
+    total = sum(sum(plan.values()) for plan in sizes)
+    with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
+        run_workers(
+            train_rank,
+            arguments,
+            workers=machine.workers,
+            threads=machine.threads,
+            use_gpu=_has_gpu(),
+            folder=context.folder,
+            max_failures=MAX_FAILURES,
+        )
+    return _finish(context, vocab)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _config(model: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieConfig:
+    """Return the encoder's whole shape: the recipe's part, and what the shards decide (vocabulary, longest row, sentence types)."""
+    if "vocab_size" in model:  # an ERNIE configuration file, complete
+        return ErnieConfig(**model)
+    kept = {k: v for k, v in model.items() if k != "dropout"}
+    return ErnieConfig(
+        vocab_size=vocab.size, max_position_embeddings=shards.settings["max_seq_len"], sent_type_vocab_size=4,
+        hidden_dropout_prob=model["dropout"], attention_probs_dropout_prob=model["dropout"], **kept,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into the stop file; a second one falls through to the handler that was there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        (folder / STOP_NAME).touch()
+        signal.signal(number, old[number])
+
+    for number in old:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _shown(log: Path, total: int, say: Say) -> Iterator[None]:
+    """Show what rank 0 appends to its log, and a bar with the time left, as long as the block runs."""
+    ended = threading.Event()
+    columns = (
+        TextColumn("pretrain"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        shown = bar.add_task("steps", total=total)
+        start = log.stat().st_size if log.exists() else 0
+
+        def follow() -> None:
+            offset, last = start, False
+            while not last:
+                last = ended.wait(0.5)
+                if not log.exists():
+                    continue
+                with log.open("rb") as f:
+                    f.seek(offset)
+                    new = f.read()
+                whole = new[: new.rfind(b"\n") + 1]
+                offset += len(whole)
+                for line in whole.decode().splitlines():
+                    say(line)
+                    if found := _STEP.search(line):
+                        bar.update(shown, completed=int(found[1]))
+
+        thread = threading.Thread(target=follow, name="pretrain-log", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _finish(context: StepContext, vocab: Vocab) -> Manifest:
+    """Write the manifest over the model folder that rank 0 left."""
+    folder = context.folder
+    files = [FileEntry(f"{MODEL_FOLDER}/{path.name}", path.stat().st_size, file_sha256(path)) for path in sorted((folder / MODEL_FOLDER).iterdir())]
+    facts = json.loads((folder / RESULT_NAME).read_bytes())
+    if context.run is not None:
+        context.run.model(folder / MODEL_FOLDER)
+        context.run.artifact(folder / LOG_NAME)
+    return write_manifest(
+        folder, Manifest(context.name, context.settings, context.parent_hashes, tuple(files), {**facts, "vocab_sha256": vocab.sha256})
+    )
+
+
+def model_files(pretrained: Path) -> tuple[Path, Path, Path]:
+    """Return (folder with the weights and their manifest, configuration, vocabulary) of a finished pretrain step."""
+    folder = pretrained / MODEL_FOLDER
+    return folder, folder / CONFIG_NAME, folder / "vocab.txt"

@@ -1,0 +1,271 @@
+"""What each rank of a pretraining run does: build feed and model from plain arguments, go on from the newest checkpoint, train stage by stage.
+
+Rank 0 writes the log (the seed's lines), the metrics journal and the checkpoints. Everything that a resume needs is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ernie_core.data.order import TaskOrder
+from ernie_core.data.shards import ShardSet
+from ernie_core.errors import PreemptedError
+from ernie_core.failpoints import failpoint
+from ernie_core.manifest import Manifest, atomic_write, canonical_json, read_manifest, write_manifest
+from ernie_core.model.config import ErnieConfig
+from ernie_core.model.ernie import ErnieForPretraining
+from ernie_core.model.heads import LM, Head
+from ernie_core.tasks.base import all_tasks
+from ernie_core.training import checkpoint
+from ernie_core.training.evaluate import Evaluation, evaluate
+from ernie_core.training.feed import FeedStep, PretrainFeed, Reading, Source, Stage, validation_batches
+from ernie_core.training.loop import StepResult, train
+from ernie_core.training.optim import adamw, reset
+from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay, task_sequence
+from ernie_core.training.worker import Worker
+from ernie_core.vocab import SPECIAL_TOKENS, Vocab
+from pipelines.journal import JOURNAL_NAME, Journal
+from pipelines.meter import Meter, log_line, validation_line
+from pipelines.prepared import prepared_vocab
+
+LOG_NAME, STOP_NAME, RESULT_NAME = "train.log", "stop", "result.json"
+CHECKPOINTS, MODEL_FOLDER = "checkpoints", "model"
+
+
+def train_rank(arguments: dict[str, Any], worker: Worker, report: Callable[[Mapping[str, float], Path | None], None]) -> None:
+    """Train until all stages are done; see `pipelines.pretrain.pretrain` for what `arguments` holds.
+
+    Raises:
+        PreemptedError: the stop file appeared; a checkpoint is committed.
+    """
+    run = _Rank(arguments, worker, report)
+    run.resume()
+    for stage in range(run.feed.stage_of(min(run.step, run.feed.num_steps - 1))[0], len(run.feed.stages)):
+        run.train_stage(stage)
+    run.finish()
+
+
+class _Rank:
+    """State of one rank: what is built once, and the step it stands at."""
+
+    def __init__(self, arguments: dict[str, Any], worker: Worker, report: Callable[[Mapping[str, float], Path | None], None]) -> None:
+        self.arguments, self.worker, self.report = arguments, worker, report
+        self.settings, self.machine, self.seed = arguments["settings"], arguments["machine"], int(arguments["seed"])
+        self.folder, prepared = Path(arguments["folder"]), Path(arguments["prepared"])
+        manifest = read_manifest(prepared)
+        self.vocab = prepared_vocab(prepared, manifest)
+        tasks = all_tasks()
+        self.tasks = {name: tasks[name] for name in self.settings["iterations"]}
+        self.config = ErnieConfig(**arguments["config"])
+        self.reading = Reading(
+            self.seed, self.machine["device_tokens"], self.config.vocab_size, _num_leading_specials(self.vocab), self.vocab.mask_id, self.vocab.pad_id
+        )
+        encoding = self.settings["encoding"]
+        self.valid = {name: ShardSet.open(prepared, manifest, name, "valid", encoding) for name in self.tasks}
+        train_rows = {name: ShardSet.open(prepared, manifest, name, "train", encoding) for name in self.tasks}
+        self.feed = PretrainFeed(
+            {name: Source(task, train_rows[name], self._order(name, train_rows[name])) for name, task in self.tasks.items()},
+            self._stages(), self.reading, lm_mode=self.settings["lm_mode"], rank=worker.rank, world=worker.world,
+        )  # fmt: skip
+        heads = {name: Head(*spec) for name, spec in arguments["heads"].items()}
+        self.model = ErnieForPretraining(self.config, heads, self.seed).to(worker.device)
+        self.optimizer = adamw(self.model, weight_decay=self.settings["weight_decay"], beta2=self.settings["adam_beta2"])
+        self.step, self.tokens = 0, 0
+        self.skipped: tuple[int, ...] = ()
+        self.meter = Meter(self._weights())
+        self.journal = Journal(self.folder / JOURNAL_NAME) if worker.rank == 0 else None
+
+    def _order(self, name: str, rows: ShardSet) -> TaskOrder:
+        s = self.settings
+        return TaskOrder(rows.group_lengths, seed=self.seed, task=name, window_groups=s["window_groups"], batch_tokens=s["batch_tokens"])
+
+    def _stages(self) -> list[Stage]:
+        plans = [plan for plan, _, _ in self.arguments["stages"]]
+        return [Stage(task_sequence(plans, i, self.seed), unit) for i, (_, unit, _) in enumerate(self.arguments["stages"])]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what must be equal to resume; the names are what a refusal prints."""
+        return {"settings": self.settings, **{name: self.arguments[name] for name in ("seed", "config", "vocab_sha256", "shards_sha256")}}
+
+    def layout(self) -> dict[str, int]:
+        """Return what must be equal too, beside `checkpoint.environment`, for a resumed run to give the same bits."""
+        return {"world": self.worker.world, "device_tokens": self.machine["device_tokens"]}
+
+    def resume(self) -> None:
+        """Go on from the newest good checkpoint, if there is one."""
+        latest = checkpoint.latest(self.folder / CHECKPOINTS, self.log)
+        if latest is None:
+            return
+        checkpoint.check_fingerprint(latest, self.fingerprint())
+        state = checkpoint.load(latest, self.model, self.optimizer)
+        self.step, self.tokens, self.skipped = state["step"], state["tokens"], tuple(state["skipped"])
+        self.feed.load_state(state["feed"])
+        self.meter = Meter(self._weights(), state["meter"])
+        self.log(f"resumed from {latest.name} at step {self.step} of {self.feed.num_steps}")
+        differs = checkpoint.environment_differences(latest)
+        differs += [
+            f"{name}: {was} in the checkpoint, {self.layout()[name]} now" for name, was in state["layout"].items() if self.layout()[name] != was
+        ]
+        if differs:
+            self.log(
+                f"WARN E-RESUME-BITS the samples are the same, but the last bits of the losses may differ from an unbroken run: {'; '.join(differs)}"
+            )
+
+    def train_stage(self, stage: int) -> None:
+        """Train what is left of a stage. At its start weights stay, moments and the learning rate restart, entering tasks start fresh."""
+        start = sum(len(s.sequence) for s in self.feed.stages[:stage])
+        steps = len(self.feed.stages[stage].sequence)
+        if self.step == start:
+            failpoint("train.stage_border")
+            if stage and self.settings["stage_optimizer"] == "reset":
+                reset(self.optimizer)
+            for name in self.arguments["stages"][stage][2] if stage else ():
+                self.model.start_task(name, self.tasks[name].task_id, self.seed)
+            self.log(f"stage {stage + 1} of {len(self.feed.stages)}: {steps} steps, masking {self.feed.stages[stage].mask_unit}")
+        outcome = train(
+            self.model, self.feed, self.optimizer, worker=self.worker, start_step=self.step, total_steps=start + steps,
+            lr_at=partial(_rate, self.settings, start, steps), loss_weights=self._weights(), clip_norm=self.settings["clip_norm"],
+            precision=self.settings["precision"], dropout_seed=self.seed, on_step=self.on_step, save_every=self.machine["save_steps"], save=self.save,
+            validate_every=self.settings["validation_steps"], validate=partial(self.validate, stage), should_stop=(self.folder / STOP_NAME).exists, skipped=self.skipped,
+        )  # fmt: skip
+        self.step, self.skipped = outcome.step, outcome.skipped
+        if outcome.stopped:
+            raise PreemptedError(
+                "E-STOPPED",
+                f"stopped at step {self.step} of {self.feed.num_steps} with a good checkpoint",
+                where=str(self.folder),
+                fix="run the same command again to go on",
+            )
+
+    def _weights(self) -> dict[str, float]:
+        s = self.settings
+        return {
+            LM: s["lm_weight"],
+            **{name: s["loss_weight"] if spec[0] == "sentence" else s["token_loss_weight"] for name, spec in self.arguments["heads"].items()},
+        }
+
+    def on_step(self, result: StepResult[FeedStep]) -> None:
+        """Count, and every `skip_steps` write the log line and the journal."""
+        self.step, self.tokens = result.step, self.tokens + result.tokens
+        self.meter.add(result)
+        if result.skipped:
+            self.log(f"WARN E-NONFINITE step {result.step} gave numbers that are not finite and was left out; task {result.feed.task}")
+        if result.step % self.machine["skip_steps"] and result.step != self.feed.num_steps:
+            return
+        if self.journal is not None:
+            self.log(log_line(result, self.meter, result.learning_rate))
+            self.journal.log(
+                result.step,
+                {
+                    **self.meter.metrics(),
+                    "train/learning_rate": result.learning_rate,
+                    "train/grad_norm": result.grad_norm,
+                    "train/stage": result.feed.stage + 1,
+                    "train/tokens": self.tokens,
+                },
+            )
+        self.meter.restart()
+
+    def save(self, step: int, skipped: tuple[int, ...]) -> None:
+        """Commit a checkpoint on rank 0, and tell Ray where it lies."""
+        path = None
+        if self.worker.rank == 0:
+            assert self.journal is not None
+            self.journal.flush()
+            state = {
+                "step": step,
+                "tokens": self.tokens,
+                "skipped": list(skipped),
+                "feed": self.feed.state(),
+                "meter": self.meter.state(),
+                "layout": self.layout(),
+            }
+            keep = self.machine["keep_checkpoints"]
+            path = checkpoint.save(self.folder / CHECKPOINTS, step, self.model, self.optimizer, state, keep, self.fingerprint())
+        self.worker.barrier()
+        self.report({"step": step}, path)
+
+    def validate(self, stage: int, step: int) -> None:
+        """Measure every task that has entered: on masked input (loss of the LM head, `_masked`) and unmasked (the headline)."""
+        entered = [name for _, _, names in self.arguments["stages"][: stage + 1] for name in names]
+        metrics: dict[str, float] = {}
+        for name in entered:
+            for unit in (self.feed.stages[stage].mask_unit, None):
+                if unit is None and name not in self.arguments["heads"]:
+                    continue
+                batches = validation_batches(
+                    self.valid[name],
+                    self.tasks[name],
+                    self.reading,
+                    max_rows=self.settings["validation_rows"],
+                    mask_unit=unit,
+                    rank=self.worker.rank,
+                    world=self.worker.world,
+                )
+                found = evaluate(self.model, batches, worker=self.worker, precision=self.settings["precision"])
+                metrics |= _named(name, found, masked=unit is not None)
+        if self.journal is not None:
+            self.journal.log(step, metrics)
+            self.log(validation_line(step, entered, metrics))
+
+    def finish(self) -> None:
+        """Write the model folder and the result, on rank 0."""
+        if self.journal is None:
+            return
+        self.journal.close()
+        folder = self.folder / MODEL_FOLDER
+        folder.mkdir(exist_ok=True)
+        files = (*checkpoint.save_model(folder, self.model), atomic_write(folder / "vocab.txt", self.vocab.to_bytes()))
+        write_manifest(folder, Manifest("model", {"config": self.arguments["config"]}, {}, files))
+        state = self.feed.state()
+        result = {
+            "steps": self.step,
+            "tokens": self.tokens,
+            "skipped": list(self.skipped),
+            "chain": state["chain"],
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+        }
+        atomic_write(self.folder / RESULT_NAME, canonical_json(result))
+
+    def log(self, line: str) -> None:
+        """Append a line to the log, on rank 0."""
+        if self.worker.rank == 0:
+            with (self.folder / LOG_NAME).open("a", encoding="utf-8") as f:
+                f.write(line + "\n")
+
+
+def _rate(settings: Mapping[str, Any], start: int, steps: int, step: int) -> float:
+    """Return the learning rate of a step: a recipe's schedule restarts each stage, the seed's runs over the whole."""
+    peak, seed_schedule = settings["learning_rate"], settings.get("lr_scheduler")
+    if seed_schedule == "linear_warmup_decay":
+        return linear_warmup_decay(step, peak, settings["warmup_steps"], settings["num_train_steps"])
+    if seed_schedule == "noam_decay":
+        return noam_decay(step, peak, settings["warmup_steps"])
+    return learning_rate(step - start, steps, peak, settings["warmup_share"])
+
+
+def _num_leading_specials(vocab: Vocab) -> int:
+    """Return how many of the first ids are special tokens: a random replacement is drawn from the ids behind them."""
+    return next((i for i, token in enumerate(vocab.tokens) if token not in SPECIAL_TOKENS), vocab.size)
+
+
+def _named(task: str, found: Mapping[str, Evaluation], *, masked: bool) -> dict[str, float]:
+    """Return an evaluation under its journal names.
+
+    Example (masked rows of next_sentence): ``{"valid/next_sentence/lm_loss": 6.1, "valid/next_sentence/acc_masked": 0.52}``.
+    """
+    metrics: dict[str, float] = {}
+    if masked and LM in found:
+        metrics |= {f"valid/{task}/lm_loss": found[LM].loss, f"valid/{task}/lm_ppl": found[LM].batch_ppl, f"valid/{task}/lm_acc": found[LM].accuracy}
+    if task in found:
+        own = found[task]
+        if masked:
+            return metrics | {f"valid/{task}/acc_masked": own.accuracy}
+        metrics |= {f"valid/{task}/loss": own.loss, f"valid/{task}/acc": own.accuracy}
+        metrics |= {
+            f"valid/{task}/{name}": value for name, value in (("average_precision", own.average_precision), ("auc", own.auc)) if value is not None
+        }
+    return metrics

@@ -1,0 +1,181 @@
+"""Runs our code on Ray: a local cluster where there is none, a group of training workers, parallel trials (the only ray.train import).
+
+`workers: 0` runs the same functions in this process. Ray is told where checkpoints lie and nothing more: which one is the latest is
+decided by our own manifests, so its snapshot is disposable and every start uses a fresh one (reliability.md P7, P8, F40).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from ernie_core.errors import ErnieError, ResourceError
+from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
+
+Item = TypeVar("Item")
+Out = TypeVar("Out")
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    # At the default of 2 s each report() stalls by 1.5 s and the newest checkpoint is lost at a kill (measured).
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class Report(Protocol):
+    """Tells Ray that a checkpoint was committed; every rank calls it equally often."""
+
+    def __call__(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None: ...
+
+
+TrainFunction = Callable[[dict[str, Any], Worker, Report], None]
+
+
+@contextlib.contextmanager
+def ray_cluster(cpus: int) -> Iterator[None]:
+    """Connect to the cluster of this job (RAY_ADDRESS), or run a local one for the time of the block; nothing if Ray is up already.
+
+    Args:
+        cpus: logical CPUs that the work needs at once; a local cluster has at least these.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(address="auto", **quiet)
+    else:
+        num_cpus = max(cpus, os.cpu_count() or 1)
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(_temp_folder()), **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _temp_folder() -> Path:
+    """Return a private folder for Ray's sockets and logs; short, since a socket's path has at most 107 bytes (reliability S23)."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or Path(tempfile.gettempdir()) / f"ernie-ray-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ResourceError("E-PERMISSION", "Ray's folder belongs to somebody else", where=str(folder), fix="set RAY_TMPDIR to a folder of yours")
+    return folder
+
+
+def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: int) -> Iterator[Out]:
+    """Yield `function(item)` for every item, as each is done.
+
+    Args:
+        function: importable, its argument and result plain values; an error it raises ends the whole.
+        items: the work.
+        workers: calls at once, one CPU each; 0 = one after the other in this process.
+    """
+    if workers == 0:
+        yield from map(function, items)
+        return
+    import ray
+
+    with ray_cluster(workers):
+        remote = ray.remote(num_cpus=1, max_retries=3)(function)
+        waiting, running = list(reversed(items)), []
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(remote.remote(waiting.pop()))
+            done, running = ray.wait(running, num_returns=1)
+            yield _get(done[0])
+
+
+def _get(reference: Any) -> Any:
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as e:
+        raise _cause(e) from e
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return our own error inside Ray's wrappers, or the wrapper."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ErnieError):
+            return seen
+        inner = getattr(seen, "cause", None) or next(iter(getattr(seen, "worker_failures", {}).values()), None)
+        seen = inner if isinstance(inner, BaseException) and inner is not seen else seen.__cause__
+    return error
+
+
+def run_workers(
+    train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, use_gpu: bool, folder: Path, max_failures: int
+) -> None:
+    """Run `train(arguments, worker, report)` on every rank until it ends; a dead rank restarts the group.
+
+    Args:
+        train: importable; goes on from the newest checkpoint of ours by itself.
+        arguments: JSON values.
+        workers: ranks; 0 = one rank in this process, without Ray.
+        threads: CPU threads of each rank; set explicitly, as bits depend on it.
+        use_gpu: one GPU a rank.
+        folder: the step's folder; Ray's disposable files go below it.
+        max_failures: restarts before giving up. Preempted nodes are not counted.
+
+    Raises:
+        ErnieError: what a rank raised.
+    """
+    if workers == 0:
+        torch.set_num_threads(threads)
+        train(arguments, LocalWorker(), lambda _metrics, _checkpoint: None)
+        return
+    storage = folder / "ray"
+    shutil.rmtree(storage, ignore_errors=True)
+    with ray_cluster(workers * threads):
+        import ray.train
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        trainer = TorchTrainer(
+            _rank_loop,
+            train_loop_config={"train": train, "arguments": arguments, "threads": threads},
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})}
+            ),
+            run_config=RunConfig(
+                name=uuid.uuid4().hex[:8], storage_path=str(storage.resolve()), failure_config=FailureConfig(max_failures=max_failures)
+            ),
+        )
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as e:
+            raise _cause(e) from e
+    shutil.rmtree(storage, ignore_errors=True)
+
+
+def _rank_loop(config: dict[str, Any]) -> None:
+    """What each rank runs inside Ray Train."""
+    import ray.train
+    from ray.train import Checkpoint, CheckpointUploadMode
+
+    torch.set_num_threads(config["threads"])
+    world = ray.train.get_context().get_world_size()
+    worker: Worker = GroupWorker() if world > 1 else LocalWorker()
+
+    def report(metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        told = None if checkpoint is None else Checkpoint.from_directory(checkpoint)
+        ray.train.report(dict(metrics), checkpoint=told, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+
+    config["train"](config["arguments"], worker, report)
