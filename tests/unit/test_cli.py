@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -229,8 +230,10 @@ def toy_steps(fail: list[BaseException]) -> list[Step]:
     return [Step("prepare", {"lr": 0.1}, (), ok), Step("report", {}, ("prepare",), may_fail)]
 
 
-def test_every_step_is_one_mlflow_run_below_the_workflow_s_with_its_true_status(recipe: Path) -> None:
+def test_every_step_is_one_mlflow_run_below_the_workflow_s_with_its_true_status(recipe: Path, empty_store: Path) -> None:
     loaded = load_recipe(recipe)
+    (recipe.parent / "runs").mkdir()
+    shutil.copy(empty_store, recipe.parent / "runs/mlflow.db")
 
     def runs() -> dict[str, str]:
         with sqlite3.connect(recipe.parent / "runs/mlflow.db") as db:
