@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ernie_core.data.rows import Rows
-from ernie_core.manifest import atomic_write
+from ernie_core.errors import printable
 from ernie_core.schemas import ENTITY, PHRASE, Sample
 from ernie_core.vocab import Vocab
 
 SAMPLES_PER_TASK = 20
-CARD_NAME = "card.md"
 _BRACKETS = {PHRASE: "〈{}〉", ENTITY: "【{}】"}
 _LEGEND = (
     "Words are separated by spaces, entities stand in 【】 and phrases in 〈〉; under a token-level task `+` marks a word labelled 1 and `-` one "
@@ -35,27 +33,19 @@ class Shards(Protocol):
     def read_group(self, group: int, /) -> Rows: ...
 
 
-def write_card(folder: Path, facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, Shards], audit: Mapping[str, Any]) -> bytes:
-    """Write `folder/card.md` atomically and return its bytes; a function of its arguments only.
+def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, Shards], audit: Mapping[str, Any]) -> str:
+    """Return the card as Markdown; a function of its arguments only.
 
     Args:
-        folder: the prepare step's folder.
         facts: the manifest's facts: "tasks" -> name -> {"rows", "tokens", "classes", "drops", …}; whatever else stands in it is
             listed as it is.
         vocab: turns ids back into text.
         shards: task -> its training shards.
         audit: task -> result of `audit.audit`.
     """
-    text = card_markdown(facts, vocab, shards, audit).encode()
-    atomic_write(folder / CARD_NAME, text)
-    return text
-
-
-def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, Shards], audit: Mapping[str, Any]) -> str:
-    """Return the card as Markdown (see `write_card`)."""
     tasks: Mapping[str, Mapping[str, Any]] = facts.get("tasks", {})
     lines = ["# Data card", "", "## Corpus", ""]
-    lines += _table(("fact", "value"), [(name, _value(value)) for name, value in facts.items() if name != "tasks"])
+    lines += _table(("fact", "value"), list(_flat({name: value for name, value in facts.items() if name != "tasks"})))
     lines += ["", "## Rows", ""]
     lengths = {name: _length_cells(shards[name]) for name in tasks if name in shards}
     lines += _table(
@@ -97,15 +87,24 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *([c.replace("|", "\\|") for c in row] for row in rows))]
 
 
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested facts as (path, value): {"documents": {"read": 7}} -> ("documents: read", "7"); of long lists, how long they are."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}: ")
+        elif isinstance(value, list | tuple):
+            yield prefix + name, f"{len(value)} named in the manifest"
+        else:
+            yield prefix + name, _value(value)
+
+
 def _value(value: Any) -> str:
     """Return a fact as one cell: 12,345; a: 1, b: 2; 0.1234."""
     if isinstance(value, Mapping):
         return ", ".join(f"{k}: {_value(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_value, value)) or "none"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value), 400)
 
 
 def _length_cells(shards: Shards) -> list[str]:
@@ -144,7 +143,7 @@ def _readable(sample: Sample, vocab: Vocab, task: str) -> str:
             end += 1
         parts.append(_BRACKETS.get(sample.unit_kind[i], "{}").format(_words(sample, vocab, labels, i, end)))
         i = end
-    return f"{sample.label}: " + " ".join(parts)
+    return printable(f"{sample.label}: " + " ".join(parts), 8000)
 
 
 def _words(sample: Sample, vocab: Vocab, labels: list[int] | None, start: int, end: int) -> str:

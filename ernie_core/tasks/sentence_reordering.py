@@ -30,7 +30,8 @@ _DATE = re.compile(
     r"[“‘\"'（(\s]*(?:(?:截[至止]|到|在|于)?\d{2,4}年|\d{1,2}月|\d{1,2}日|\d{4}[-/.]\d|\d{1,2}[:：]\d\d|周[一二三四五六日]|星期[一二三四五六日])"
 )
 _SENTENCE_END = re.compile(r"[。！？!?….][”’」』）》\"')\]]*\s*\Z")
-_OPENING, _CLOSING = "“‘「『《〈【（([", "”’」』》〉】）)]"
+_MARK = re.compile(r"[“”‘’「」『』《》〈〉【】（）()\[\]\"]")
+_PAIRS = (("“", "”"), ("‘", "’"), ("「", "」"), ("『", "』"), ("《", "》"), ("〈", "〉"), ("【", "】"), ("（(", "）)"), ("[", "]"))
 
 
 class _Atom(NamedTuple):
@@ -99,10 +100,11 @@ def _atoms(paragraph: Sequence[Sentence], context: BuildContext) -> list[_Atom]:
     dated = [_DATE.match(t) is not None for t in texts]
     series = sum(dated) >= 2
     atoms: list[_Atom] = []
-    start = depth = 0
+    start = 0
+    marks: list[str] = []
     for i, text in enumerate(texts):
-        depth += sum(map(text.count, _OPENING)) - sum(map(text.count, _CLOSING))
-        closed = depth == 0 and text.count('"') % 2 == 0 and _SENTENCE_END.search(text) is not None
+        marks += _MARK.findall(text)
+        closed = _balanced(marks) and _SENTENCE_END.search(text) is not None
         if not closed and i + 1 < len(texts) and i - start < MAX_ATOMS:
             continue
         held = range(start, i + 1)
@@ -112,8 +114,15 @@ def _atoms(paragraph: Sequence[Sentence], context: BuildContext) -> list[_Atom]:
         elif series and any(dated[j] for j in held):
             blocked = "dates_in_series"
         atoms.append(_Atom(encode_sentences(() if blocked else paragraph[start : i + 1], context.encode), blocked))
-        start, depth = i + 1, 0
+        start, marks = i + 1, []
     return atoms
+
+
+def _balanced(marks: Sequence[str]) -> bool:
+    """Whether quotation marks and brackets are opened as often as closed, kind by kind."""
+    if not marks:
+        return True
+    return marks.count('"') % 2 == 0 and all(sum(map(marks.count, opening)) == sum(map(marks.count, closing)) for opening, closing in _PAIRS)
 
 
 def _stretches(atoms: Sequence[_Atom], drops: Counter[str]) -> Iterator[list[Encoded]]:

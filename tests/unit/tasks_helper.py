@@ -5,22 +5,30 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jieba
+from hypothesis import strategies as st
 
 from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task
+from ernie_core.tasks.next_sentence import groups
+
+jieba.setLogLevel(logging.WARNING)
+jieba.dt.tmp_dir = tempfile.mkdtemp(prefix="jieba-")
 
 CLS, SEP = 1, 2
 _SENTENCE = re.compile(r".+?(?:[。！？!?…]+[”’」』）\"']*|$)", re.DOTALL)
 
 
+@cache
 def encode_characters(word: str) -> list[int]:
     """One token a character, its code point: ids and text are one to one, and white space gives nothing."""
     return [ord(c) for c in word if not c.isspace()]
@@ -31,19 +39,26 @@ def text_of(token_ids: Sequence[int]) -> str:
 
 
 def lower(text: str) -> str:
+    """Lower case where the result is one code point."""
+    if len(whole := text.lower()) == len(text):
+        return whole
     return "".join(low if len(low := c.lower()) == 1 else c for c in text)
 
 
-@lru_cache(maxsize=100_000)
-def sentence(original: str) -> Sentence:
-    words = tuple(jieba.cut(lower(original)))
+def by_jieba(text: str) -> tuple[str, ...]:
+    return tuple(jieba.cut(text))
+
+
+def sentence(original: str, words_of: Callable[[str], tuple[str, ...]] = tuple) -> Sentence:
+    """A sentence whose words are its characters, or what `words_of` makes of it; words of three letters or more are entities."""
+    words = words_of(lower(original))
     units = tuple(Unit(i, i + 1, ENTITY) for i, w in enumerate(words) if len(w) >= 3 and w.isalpha())
     return Sentence(words, units, original)
 
 
-def document(source: str, title: str, paragraphs: Sequence[str]) -> Document:
+def document(source: str, title: str, paragraphs: Sequence[str], words_of: Callable[[str], tuple[str, ...]] = tuple) -> Document:
     doc_id = hashlib.sha256("\n".join([source, title, *paragraphs]).encode()).hexdigest()[:16]
-    cut = tuple(tuple(sentence(s) for s in _SENTENCE.findall(p)) for p in paragraphs)
+    cut = tuple(tuple(sentence(s, words_of) for s in _SENTENCE.findall(p)) for p in paragraphs)
     return Document(doc_id, source, "work", title, cut)
 
 
@@ -100,3 +115,15 @@ def segments_of(sample: Sample, column: Sequence[int]) -> Iterator[list[int]]:
             found = []
         else:
             found.append(value)
+
+
+def spans_of(documents: Sequence[Document]) -> list[PoolSpan]:
+    return [PoolSpan(d.doc_id, d.source, group) for d in documents for group in groups(d)]
+
+
+@st.composite
+def documents(draw: st.DrawFn, letters: str = "天地玄黄宇宙洪荒日月“”") -> Document:
+    """Small documents of random sentences."""
+    sentences = st.builds("".join, st.tuples(st.text(letters, min_size=1, max_size=30), st.sampled_from("。！？")))
+    paragraphs = draw(st.lists(st.builds("".join, st.lists(sentences, min_size=1, max_size=8)), min_size=1, max_size=5))
+    return document("toy", "", paragraphs, by_jieba if draw(st.booleans()) else tuple)

@@ -1,0 +1,149 @@
+"""The shortcut audit finds planted shortcuts, finds none in noise, and its ceilings hold on real text."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tasks_helper as toy
+
+from corpus_prep.audit import audit
+from ernie_core.data.rows import Rows
+from ernie_core.schemas import Sample
+from ernie_core.seeding import generator, key
+from ernie_core.tasks.base import Task, all_tasks, assemble
+
+TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *"，。！？“”", *string.ascii_lowercase]
+TASKS = all_tasks()
+Half = Callable[[np.random.Generator, int], str]
+
+
+def encoded(text: str, word: int = 1) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Tokens of characters, cut into words of `word` characters."""
+    seg = [i % word and 1 for i in range(len(text))]
+    return [TOKENS.index(c) for c in text], seg, seg, [0] * len(text)
+
+
+def letters(rng: np.random.Generator, size: int) -> str:
+    return "".join(rng.choice(list(string.ascii_lowercase[:20]), size))
+
+
+def pairs(make: Callable[[np.random.Generator, int], tuple[str, str]], count: int, name: str, word: int = 1) -> Rows:
+    rng = generator(name)
+    rows = []
+    for _ in range(count):
+        label = int(rng.integers(2))
+        rows.append(assemble([encoded(half, word) for half in make(rng, label)], toy.context(), label))
+    return Rows.from_samples(rows)
+
+
+def bars(make: Callable[[np.random.Generator, int], tuple[str, str]], word: int = 1) -> dict[str, float]:
+    found = audit(pairs(make, 1200, "train", word), pairs(make, 400, "valid", word), task=TASKS["next_sentence"], tokens=TOKENS, seed=7)
+    assert found["best_bar"] == max(found["bars"].values()) == found["bars"][found["best_bar_name"]]
+    return dict(found["bars"])
+
+
+def test_noise_gives_every_baseline_chance() -> None:
+    found = bars(lambda rng, _: (letters(rng, 12), letters(rng, 12)))
+    assert set(found) == {"majority", "length", "punctuation", "word_overlap", "first_half", "second_half", "unigram_table"}
+    assert all(abs(value - 0.5) < 0.09 for value in found.values()), found
+
+
+def shares_words(rng: np.random.Generator, label: int) -> tuple[str, str]:
+    first = letters(rng, 12)
+    return first, (first[4:8] if label else letters(rng, 4)) + letters(rng, 8)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "make"),
+    [
+        ("length", lambda rng, label: (letters(rng, 12), letters(rng, 12 + 3 * label))),
+        ("punctuation", lambda rng, label: (letters(rng, 12), letters(rng, 6) + "，？"[label] + letters(rng, 5))),
+        ("punctuation", lambda rng, label: (letters(rng, 11) + "。！"[label], letters(rng, 12))),
+        ("first_half", lambda rng, label: ("xy"[label] + letters(rng, 11), letters(rng, 12))),
+        ("second_half", lambda rng, label: (letters(rng, 12), letters(rng, 5) + "xy"[label] + letters(rng, 6))),
+        ("unigram_table", lambda rng, label: (letters(rng, 12), letters(rng, 5) + "xy"[label] + letters(rng, 6))),
+        ("word_overlap", shares_words),
+    ],
+)
+def test_a_planted_shortcut_is_found_by_its_baseline(baseline: str, make: Callable[[np.random.Generator, int], tuple[str, str]]) -> None:
+    found = bars(make, word=4)
+    assert found[baseline] > 0.9, found
+    unlike = {"first_half": "second_half", "second_half": "first_half", "word_overlap": "first_half"}.get(baseline, "word_overlap")
+    if baseline != "length":
+        assert found[unlike] < 0.6, found
+
+
+def test_the_unigram_loss_is_that_of_the_training_frequencies() -> None:
+    train = Rows.from_samples([assemble([encoded("aab")], toy.context(), -1)])
+    valid = Rows.from_samples([assemble([encoded("ac")], toy.context(), -1)])
+    found = audit(train, valid, task=TASKS["knowledge_masking"], tokens=TOKENS, seed=7)
+    total = 3 + len(TOKENS)
+    assert found["metric"] == "loss"
+    assert found["bars"] == {"unigram": pytest.approx(-(math.log(3 / total) + math.log(1 / total)) / 2, abs=1e-4)}
+    assert found["best_bar"] == found["bars"]["unigram"]
+
+
+def token_rows(count: int, name: str, label_of: Callable[[str], int]) -> Rows:
+    """Rows of twelve words of two letters, each word with its label."""
+    rng = generator("token", name)
+    rows: list[Sample] = []
+    for _ in range(count):
+        text = letters(rng, 24)
+        row = assemble([encoded(text, 2)], toy.context(), -1)
+        row.token_labels["token_document"] = [-1, *(label_of(text[i - i % 2 : i - i % 2 + 2]) for i in range(24)), -1]
+        rows.append(row)
+    return Rows.from_samples(rows, ["token_document"])
+
+
+def test_token_bars_are_average_precision_and_auc_of_tables_by_token_and_by_word() -> None:
+    def of_the_word(word: str) -> int:
+        return -1 if "a" in word else int(key(word) % 4 == 0)
+
+    found = audit(token_rows(2000, "train", of_the_word), token_rows(300, "valid", of_the_word), task=TASKS["token_document"], tokens=TOKENS, seed=7)
+    assert found["metric"] == "average_precision"
+    assert found["bars"]["word_table"] > 0.99
+    assert found["auc"]["word_table"] > 0.99
+    assert found["majority"] < found["bars"]["unigram_table"] < 0.6
+    assert found["best_bar_name"] == "word_table"
+
+
+def test_too_few_rows_give_no_bars() -> None:
+    none = Rows.from_samples([])
+    for task in TASKS.values():
+        found = audit(none, none, task=task, tokens=TOKENS, seed=7)
+        assert (found["bars"], found["best_bar"], found["valid_rows"]) == ({}, None, 0)
+
+
+def real_rows(test_data: Path, task: Task, count: int) -> tuple[Rows, Rows, list[str]]:
+    documents = [toy.document("news", p["title"], p["paragraphs"]) for p in toy.news_pages(test_data, count)]
+    characters = sorted({c for d in documents for p in d.paragraphs for s in p for c in s.text})
+    tokens = [*TOKENS[:5], *characters]
+    ids = {c: i for i, c in enumerate(tokens)}
+    subsets = [[d for d in documents if (int(d.doc_id, 16) % 5 == 0) == held_out] for held_out in (False, True)]
+    built = []
+    for subset in subsets:
+        pool = toy.ListPool(toy.spans_of(subset))
+        context = toy.context(pool, encode=cache(lambda word: [ids[c] for c in word if not c.isspace()]), options=task.complete({}))
+        built.append(Rows.from_samples(toy.built(task, subset, context)[0]))
+    return built[0], built[1], tokens
+
+
+def test_ceilings_of_next_sentence_hold_on_real_text(test_data: Path) -> None:
+    train, valid, tokens = real_rows(test_data, TASKS["next_sentence"], 300)
+    found = audit(train, valid, task=TASKS["next_sentence"], tokens=tokens, seed=7)
+    ceilings = {"majority": 0.54, "length": 0.55, "first_half": 0.55, "second_half": 0.55, "unigram_table": 0.56, "punctuation": 0.63}
+    assert {name: found["bars"][name] for name in ceilings if found["bars"][name] > ceilings[name]} == {}
+
+
+def test_ceilings_of_sentence_reordering_hold_on_real_text(test_data: Path) -> None:
+    """With 2 or 3 segments, seen, chance is (1/2 + 1/6) / 2 = 1/3."""
+    train, valid, tokens = real_rows(test_data, TASKS["sentence_reordering"], 500)
+    found = audit(train, valid, task=TASKS["sentence_reordering"], tokens=tokens, seed=7)
+    ceilings = {"majority": 0.32, "length": 0.38, "first_half": 0.34, "second_half": 0.34, "unigram_table": 0.42, "punctuation": 0.40}
+    assert {name: found["bars"][name] for name in ceilings if found["bars"][name] > ceilings[name]} == {}
