@@ -61,7 +61,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path, page_checksum_verification=True, memory_map=False)
-    except (pa.ArrowException, OSError) as e:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
         raise IntegrityError(
             "E-SCHEMA",
             "not a readable Parquet file",
@@ -81,7 +81,7 @@ def decode_group(path: Path, group: int, token_labels: Sequence[str], *, units: 
         check_schema(file.schema_arrow, token_labels, units=units, where=str(path))
         try:
             table = file.read_row_group(group)
-        except (pa.ArrowException, OSError) as e:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
             raise IntegrityError(
                 "E-SHARD-PAGE",
                 "damaged page",

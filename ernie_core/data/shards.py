@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -253,14 +254,16 @@ def _read_lengths(folder: Path, shard: FileEntry, entry: FileEntry | None) -> ND
             where=str(folder / shard.path),
             fix="delete the step's folder and run it again",
         )
-    lengths: NDArray[np.uint16] = np.load(verified_path(folder, entry), allow_pickle=False)
-    if lengths.dtype != np.uint16 or len(lengths) != shard.facts["rows"] or sum(shard.facts["group_rows"]) != len(lengths):
+    data = verified_path(folder, entry).read_bytes()
+    num_rows = sum(shard.facts["group_rows"])
+    lengths = np.frombuffer(data[-2 * num_rows :] if num_rows and len(data) >= 2 * num_rows else b"", np.uint16)
+    if _npy(lengths) != data or len(lengths) != shard.facts["rows"]:
         raise IntegrityError(
             "E-SHARD-LENGTHS",
             "lengths file does not fit its shard",
             where=str(folder / entry.path),
-            expected=f"{shard.facts['rows']} uint16",
-            found=f"{len(lengths)} {lengths.dtype}",
+            expected=f"{shard.facts['rows']} uint16 in numpy's format",
+            found=f"{len(data)} bytes",
             fix="delete the step's folder and run it again",
         )
     return lengths
@@ -270,5 +273,15 @@ def _read_text_group(path: Path, facts: Mapping[str, Any], group: int) -> Rows:
     start, end = facts["group_bytes"][group]
     with path.open("rb") as f:
         f.seek(start)
-        data = gzip.decompress(f.read(end - start))
+        member = f.read(end - start)
+    try:
+        data = gzip.decompress(member)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as e:
+        raise IntegrityError(
+            "E-SHARD-PAGE",
+            "damaged gzip member",
+            where=f"{path} row group {group}",
+            found=str(e),
+            fix="restore the file, or delete the step's folder and run the step again",
+        ) from e
     return decode_text(data, f"{path} row group {group}", facts["token_labels"])

@@ -190,6 +190,24 @@ def test_a_damaged_page_is_detected_even_under_a_fresh_hash(tmp_path: Path) -> N
     assert "row group 0" in error.value.where
 
 
+@pytest.mark.parametrize("encoding", ["parquet", "text", "lengths"])
+def test_changed_bytes_under_a_fresh_hash_never_end_in_a_foreign_error(tmp_path: Path, encoding: str) -> None:
+    manifest = write(tmp_path, toy_rows(20, names=NAMES))
+    path = path_of(tmp_path, manifest, encoding)
+    good = path.read_bytes()
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(60):
+        bad = bytearray(good)
+        bad[int(rng.integers(len(bad)))] = int(rng.integers(256))
+        path.write_bytes(bad)
+        try:
+            read_all(tmp_path, rehashed(tmp_path, manifest), "parquet" if encoding == "lengths" else encoding)
+        except (InputError, IntegrityError):
+            refused += 1
+    assert refused > 40
+
+
 def drop(table: pa.Table) -> pa.Table:
     return table.drop_columns(["seg_labels"])
 
