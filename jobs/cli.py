@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _dispatch(argv: list[str]) -> int:
     if argv[:1] == ["pretrain"] and any(a.split("=")[0] in {"--train_filelist", "--test_filelist"} for a in argv):
-        from pipelines.pretrain import from_seed_arguments
+        from pipelines.seed_arguments import from_seed_arguments
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()

@@ -123,7 +123,7 @@ def _stoppable(folder: Path) -> Iterator[None]:
 
     def stop(number: int, _frame: FrameType | None) -> None:
         (folder / STOP_NAME).touch()
-        signal.signal(number, old[number])
+        signal.signal(number, old[signal.Signals(number)])
 
     for number in old:
         signal.signal(number, stop)

@@ -92,7 +92,8 @@ def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: i
 
     with ray_cluster(workers):
         remote = ray.remote(num_cpus=1, max_retries=3)(function)
-        waiting, running = list(reversed(items)), []
+        waiting = list(reversed(items))
+        running: list[Any] = []
         while waiting or running:
             while waiting and len(running) < workers:
                 running.append(remote.remote(waiting.pop()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,11 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
     uri = tracking_uri(recipe.root, recipe.tracking.uri)
     check_inputs(recipe)
     folder = run_folder(recipe)
+    cpus = max(recipe.workers, recipe.pretrain.workers * recipe.pretrain.threads if recipe.pretrain else 1) if recipe.workers else 0
+    tracked = Tracked(recipe.name, recipe.tracking.experiment, uri, results_settings(recipe), cpus)
     with contextlib.ExitStack() as stack:
-        done = run_steps(steps or steps_of(recipe), folder, say, around=_around(recipe, uri, folder, say, stack), new_run=new_run, until=until)
+        around = around_steps(tracked, folder, say, stack)
+        done = run_steps(steps or steps_of(recipe), folder, say, around=around, new_run=new_run, until=until)
     for place in (folder, *(folder / name for name in done)):
         ship_rest(place, say)
     return done
@@ -178,36 +182,42 @@ def check_inputs(recipe: Recipe) -> None:
             input_files(name, str(corpus.path))
 
 
-def _around(
-    recipe: Recipe, uri: str, folder: Path, say: Say, stack: contextlib.ExitStack
+@dataclass(frozen=True)
+class Tracked:
+    """How a run of steps is tracked: name and experiment in MLflow, its store, the parameters of the parent run; CPUs that Ray needs, 0 without Ray."""
+
+    name: str
+    experiment: str
+    uri: str
+    params: dict[str, Any]
+    cpus: int
+
+
+def around_steps(
+    tracked: Tracked, folder: Path, say: Say, stack: contextlib.ExitStack
 ) -> Callable[[StepContext], contextlib.AbstractContextManager[None]]:
     """Return what wraps a step that really runs: Ray for the steps that need it (once), a tracked run, its parent (once)."""
     parents: list[Any] = []
-    cpus = max(recipe.workers, recipe.pretrain.workers * recipe.pretrain.threads if recipe.pretrain else 1)
+
+    def opened(name: str, folder: Path, tags: dict[str, str], params: dict[str, Any]) -> Any:
+        from pipelines.tracking import open_run
+
+        parent = parents[0] if parents else None
+        return open_run(
+            uri=tracked.uri, experiment=tracked.experiment, name=name, folder=folder, tags=tags, params=flat(params), parent=parent, say=say
+        )
 
     @contextlib.contextmanager
     def around(context: StepContext) -> Iterator[None]:
         from pipelines.ray_train import ray_cluster
-        from pipelines.tracking import open_run
 
         if not parents:
-            tags = {"recipe": recipe.name, "step": "workflow"}
-            params = flat(results_settings(recipe))
-            parents.append(
-                stack.enter_context(
-                    _tracked(
-                        open_run(uri=uri, experiment=recipe.tracking.experiment, name=recipe.name, folder=folder, tags=tags, params=params, say=say)
-                    )
-                )
-            )
-        if recipe.workers and context.name in ON_RAY:
-            stack.enter_context(ray_cluster(cpus))
-        tags = {"recipe": recipe.name, "step": context.name} | {f"parent.{name}": sha for name, sha in context.parent_hashes.items()}
-        run = open_run(
-            uri=uri, experiment=recipe.tracking.experiment, name=f"{recipe.name}-{context.name}", folder=context.folder,
-            tags=tags, params=flat(context.settings), parent=parents[0], say=say,
-        )  # fmt: skip
-        with _tracked(run):
+            tags = {"recipe": tracked.name, "step": "workflow"}
+            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params))))
+        if tracked.cpus and context.name in ON_RAY:
+            stack.enter_context(ray_cluster(tracked.cpus))
+        tags = {"recipe": tracked.name, "step": context.name} | {f"parent.{name}": sha for name, sha in context.parent_hashes.items()}
+        with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings)) as run:
             run.start_shipper()
             context.run = run
             yield
