@@ -87,19 +87,21 @@ def write_shard(
     }  # fmt: skip
     entries = []
     for encoding in ("lengths", *sorted(encodings)):
-        more: dict[str, Any] = {"encoding": encoding}
-        if encoding == "parquet":
-            data = encode_parquet(rows, group_rows, {"task": task})
-        elif encoding == "text":
-            members = gzip_members(rows, group_rows)
-            bounds = np.cumsum([0, *map(len, members)]).tolist()
-            more["group_bytes"] = [list(pair) for pair in pairwise(bounds)]
-            data = b"".join(members)
-        else:
-            data = _npy(lengths.astype(np.uint16))
+        data, more = _encode(rows, encoding, group_rows, task)
         path = name + _SUFFIX[encoding]
-        entries.append(replace(atomic_write(folder / path, data), path=path, facts={**facts, **more}))
+        entries.append(replace(atomic_write(folder / path, data), path=path, facts={**facts, "encoding": encoding, **more}))
     return entries
+
+
+def _encode(rows: Rows, encoding: str, group_rows: int, task: str) -> tuple[bytes, dict[str, Any]]:
+    """Return a file's bytes and the facts that only this encoding has."""
+    if encoding == "parquet":
+        return encode_parquet(rows, group_rows, {"task": task}), {}
+    if encoding == "lengths":
+        return _npy(rows.lengths.astype(np.uint16)), {}
+    members = gzip_members(rows, group_rows)
+    bounds = np.cumsum([0, *map(len, members)]).tolist()
+    return b"".join(members), {"group_bytes": [list(pair) for pair in pairwise(bounds)]}
 
 
 def gzip_members(rows: Rows, group_rows: int) -> list[bytes]:
