@@ -41,7 +41,7 @@ def cost(groups, batch) -> int:
 
 
 @given(GROUPS, st.integers(1, 5), st.integers(8, 2000), st.integers(0, 3))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_every_row_comes_exactly_once_an_epoch(groups, window_groups, batch_tokens, epoch):
     order = order_of(groups, window_groups=window_groups, batch_tokens=batch_tokens)
     seen = Counter(rows_of(epoch_of(order, epoch)))
@@ -49,14 +49,14 @@ def test_every_row_comes_exactly_once_an_epoch(groups, window_groups, batch_toke
 
 
 @given(GROUPS, st.integers(1, 5), st.integers(8, 2000))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_a_batch_costs_at_most_the_budget_or_is_a_single_row(groups, window_groups, batch_tokens):
     order = order_of(groups, window_groups=window_groups, batch_tokens=batch_tokens)
     assert all(len(b.rows) == 1 or cost(groups, b) <= batch_tokens for _, b in epoch_of(order))
 
 
 @given(GROUPS, st.integers(1, 5), st.data())
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_a_fresh_order_goes_on_at_any_cursor_as_the_old_one_did(groups, window_groups, data):
     walked = epoch_of(order_of(groups, window_groups=window_groups)) + epoch_of(order_of(groups, window_groups=window_groups), 1)
     start = data.draw(st.integers(0, len(walked) - 1))
@@ -141,3 +141,15 @@ def test_a_task_without_rows_is_named():
         order_of([[], []], task="sentence_reordering")
     assert error.value.code == "E-TASK-EMPTY"
     assert "'sentence_reordering' has no rows" in str(error.value)
+
+
+def test_a_batch_takes_as_many_rows_as_the_budget_allows():
+    batches = [b for _, b in epoch_of(order_of([[8] * 10, [8] * 10], batch_tokens=32))]
+    assert sorted(len(b.rows) for b in batches) == [4] * 5
+
+
+def test_windows_hold_other_groups_in_another_epoch():
+    order = order_of([[9] * 4] * 30)
+    first_windows = [{g for c, b in epoch_of(order, epoch) if c.window == 0 for g in b.groups.tolist()} for epoch in (0, 1)]
+    assert [len(w) for w in first_windows] == [3, 3]
+    assert first_windows[0] != first_windows[1]
