@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,13 @@ class RunData:
         return self.manifests[step].settings.get(name) if step in self.manifests else None
 
 
-def load(run_folder: Path) -> RunData:
-    """Read what the finished steps of a run left.
+def load(run_folder: Path, steps: Sequence[str] = STEPS) -> RunData:
+    """Read what those of `steps` that are finished left.
 
     Raises:
         IntegrityError: a manifest, or a file it names, is damaged.
     """
-    manifests = {name: read_manifest(run_folder / name, name) for name in STEPS if (run_folder / name / MANIFEST_NAME).exists()}
+    manifests = {name: read_manifest(run_folder / name, name) for name in steps if (run_folder / name / MANIFEST_NAME).exists()}
     audit = _json(run_folder / "prepare", manifests.get("prepare"), "audit.json") or {}
     results = _json(run_folder / "finetune", manifests.get("finetune"), "results.json") or {"benchmarks": {}}
     points, _ = read_points(run_folder / "pretrain" / JOURNAL_NAME) if "pretrain" in manifests else ([], 0)

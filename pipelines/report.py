@@ -38,18 +38,21 @@ WHAT_LIES_THERE = (
 )
 
 
-def render(run_folder: Path, out_folder: Path, command: Sequence[str] = ("ernie", "run", "RECIPE.yaml")) -> Manifest:
+def render(
+    run_folder: Path, out_folder: Path, *, steps: Sequence[str] = findings.STEPS, command: Sequence[str] = ("ernie", "run", "RECIPE.yaml")
+) -> Manifest:
     """Write `report.html` for the finished steps of a run, and its manifest.
 
     Args:
-        run_folder: holds the steps' folders; missing steps leave their section out.
+        run_folder: holds the steps' folders.
         out_folder: receives the page.
+        steps: those the report is about; one that is not there leaves its section out.
         command: the words of the command that makes the run.
 
     Raises:
         IntegrityError: a step's manifest or one of the files it names is damaged.
     """
-    data = findings.load(run_folder)
+    data = findings.load(run_folder, steps)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -131,7 +131,7 @@ def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
 def _run_report(context: StepContext) -> Manifest:
     from pipelines.report import render
 
-    return render(context.folder.parent, context.folder)
+    return render(context.folder.parent, context.folder, steps=tuple(context.parents))
 
 
 def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: bool = False, steps: list[Step] | None = None) -> dict[str, Manifest]:
@@ -199,13 +199,14 @@ def around_steps(
     """Return what wraps a step that really runs: Ray for the steps that need it (once), a tracked run, its parent (once)."""
     parents: list[Any] = []
 
-    def opened(name: str, folder: Path, tags: dict[str, str], params: dict[str, Any]) -> Any:
+    def opened(name: str, folder: Path, tags: dict[str, str], params: dict[str, Any], inputs: dict[str, str]) -> Any:
         from pipelines.tracking import open_run
 
         parent = parents[0] if parents else None
         return open_run(
-            uri=tracked.uri, experiment=tracked.experiment, name=name, folder=folder, tags=tags, params=flat(params), parent=parent, say=say
-        )
+            uri=tracked.uri, experiment=tracked.experiment, name=name, folder=folder, tags=tags, params=flat(params), parent=parent,
+            inputs=inputs, say=say,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def around(context: StepContext) -> Iterator[None]:
@@ -213,11 +214,11 @@ def around_steps(
 
         if not parents:
             tags = {"recipe": tracked.name, "step": "workflow"}
-            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params))))
+            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params, {}))))
         if tracked.cpus and context.name in ON_RAY:
             stack.enter_context(ray_cluster(tracked.cpus))
         tags = {"recipe": tracked.name, "step": context.name} | {f"parent.{name}": sha for name, sha in context.parent_hashes.items()}
-        with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings)) as run:
+        with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, context.parent_hashes)) as run:
             run.start_shipper()
             context.run = run
             yield
