@@ -248,6 +248,11 @@ def test_validation_is_the_same_whenever_asked():
     assert any(len(b.target_ids) for b in first)
 
 
+def test_validation_hooks_are_keyed_by_valid_and_not_by_an_epoch():
+    rows = [row for b in valid(TURNED) for row in content(b)]
+    assert [label for _, _, label, _ in rows] == [int(combine(key(7, "at_read", "valid"), np.uint64(i))) % 2 for i, *_ in rows]
+
+
 def test_validation_rows_are_spread_over_all_groups():
     rows = ToySource("next_sentence", [5, 7, 3, 6])
     picked = {int(i) for b in valid() for i in b.sample_ids}
