@@ -176,6 +176,8 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         for i in range(1, len(heights)):
             overlap = max(0.0, LABEL_GAP - (heights[i] - heights[i - 1]))
             heights[i - 1], heights[i] = heights[i - 1] - overlap / 2, heights[i] + overlap / 2
+    for i in reversed(range(len(heights))):  # none above the frame
+        heights[i] = min(heights[i], 1 - LABEL_GAP * (len(heights) - 1 - i))
     for height, (_, label, color) in zip(heights, placed, strict=True):
         axes.text(1.015, height, label, color=color, transform=axes.transAxes, va="center", ha="left")
 
