@@ -172,11 +172,17 @@ def documents(split: Split, pieces: Sequence[bytes]) -> Iterator[RawDocument | R
                 text = record.decode("utf-8")
                 title, paragraphs = _json_record(text, split) if split.reader == "jsonl" else ("", text.split("\n"))
             except (ValueError, RecursionError) as e:
-                reason = "not UTF-8" if isinstance(e, UnicodeDecodeError) else str(e).split(":")[0][:80]
-                guess = guess_encoding(record) if isinstance(e, UnicodeDecodeError) else ""
-                yield Reject(part.path, part.start + offset, reason, record[:80].hex(), guess)
+                yield Reject(
+                    part.path, part.start + offset, _reason(e), record[:80].hex(), guess_encoding(record) if isinstance(e, UnicodeDecodeError) else ""
+                )
                 continue
             yield RawDocument(Path(part.path).name, part.start + offset, title, tuple(p.removesuffix("\r") for p in paragraphs))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(":")[0][:80]
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -43,7 +43,8 @@ def build_vocab(counts: Mapping[str, int], vocab_size: int) -> Vocab:
     tails = [f"##{c}" for c in _by_count(continued)[: reserved // 2]]
     needed = min(reserved, len(tails) + sum(len(w) - 1 for w in words))
     heads = _by_count(singles)[: room - needed]
-    pieces = merged_pieces(words, set(heads) | set(tails), room - len(heads) - len(tails))
+    pieces = merged_pieces(words, {*heads, *tails}, room - len(heads) - len(tails))
+    heads = _by_count(singles)[: room - len(tails) - len(pieces)]
     return Vocab((*SPECIAL_TOKENS, *heads, *tails, *pieces))
 
 

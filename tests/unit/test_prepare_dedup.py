@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corpus_prep.dedup import Contamination, TokenHashes, benchmark_texts, contamination_table, cross_split_duplicates
+from ernie_core.errors import InputError
+from ernie_core.normalise import basic_tokens
+
+BENCHMARK = "一二三四五六七八九十百千万亿兆"
+
+
+def owners(table: Contamination, texts: list[str]) -> list[str | None]:
+    hashes = TokenHashes()
+    return table.owners_of([hashes.array(basic_tokens(t)) for t in texts])
+
+
+def test_thirteen_shared_tokens_are_found_and_twelve_are_not() -> None:
+    table = contamination_table({"b": [BENCHMARK]})
+    assert owners(table, ["前" + BENCHMARK[1:14] + "后", "前" + BENCHMARK[1:13] + "后", "无关"]) == ["b", None, None]
+
+
+def test_a_short_benchmark_text_is_found_as_a_whole_only() -> None:
+    table = contamination_table({"b": ["很好"]})
+    assert owners(table, ["很好", "很好！", "好", ""]) == ["b", None, None, None]
+
+
+def test_a_run_does_not_go_over_the_border_of_two_documents() -> None:
+    table = contamination_table({"b": [BENCHMARK]})
+    assert owners(table, [BENCHMARK[:7], BENCHMARK[7:]]) == [None, None]
+
+
+@given(st.lists(st.text(st.sampled_from("甲乙"), max_size=30), max_size=8), st.lists(st.text(st.sampled_from("甲乙"), max_size=30), max_size=4))
+def test_owners_equal_those_of_a_plain_search(texts: list[str], benchmark: list[str]) -> None:
+    def shares(text: str) -> bool:
+        if len(text) < 13:
+            return bool(text) and text in benchmark
+        return any(text[i : i + 13] in b for b in benchmark for i in range(len(text) - 12))
+
+    assert owners(contamination_table({"b": benchmark}), texts) == ["b" if shares(t) else None for t in texts]
+
+
+def test_the_table_survives_its_file() -> None:
+    table = contamination_table({"b": [BENCHMARK], "a": ["很好"]})
+    back = Contamination.from_bytes(table.to_bytes(), table.names)
+    assert back.names == ("a", "b")
+    assert np.array_equal(back.hashes, table.hashes)
+    assert owners(back, [BENCHMARK, "很好"]) == ["b", "a"]
+
+
+def test_no_benchmark_leaves_everything() -> None:
+    assert owners(contamination_table({}), ["文"]) == [None]
+
+
+def test_texts_of_both_layouts_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("label\ttext_a\ttext_b\n1\t甲\t乙\n0\t丙\t丁\n")
+    (tmp_path / "b.tsv").write_text("text_a\tlabel\n甲\x02乙\tO\x02O\n")
+    (tmp_path / "c.tsv").write_text("1\t甲\n")
+    assert benchmark_texts(tmp_path / "a.tsv") == ["甲", "乙", "丙", "丁"]
+    assert benchmark_texts(tmp_path / "b.tsv") == ["甲乙"]
+    with pytest.raises(InputError, match="E-BENCHMARK-HEADER"):
+        benchmark_texts(tmp_path / "c.tsv")
+
+
+def test_the_first_of_equal_documents_stays() -> None:
+    assert cross_split_duplicates({1: ["b", "c", "a"], 0: ["a", "b"], 2: ["c", "d"]}) == {0: [], 1: [0, 2], 2: [0]}
