@@ -33,7 +33,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
     packages = sorted({c.package for c in recipe.corpora.values() if c.package is not None})
     benchmarks = recipe.finetune.benchmarks if recipe.finetune else {}
     imported = ("import",) if packages or benchmarks else ()
-    steps = []
+    steps: list[Step] = []
+    settings: dict[str, Any]
     if imported:
         rows = {name: {key: getattr(b, key) for key in BENCHMARK_ROWS} for name, b in benchmarks.items()}
         settings = {"seed": recipe.seed, "corpora": packages, "benchmarks": rows}
@@ -120,10 +121,7 @@ def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         from pipelines.finetune import finetune
 
         model = context.parents["pretrain"] / "model"
-        return finetune(
-            context, data=context.parents["import"], weights=model, config=model / "config.json", vocab=model / "vocab.txt",
-            seed=recipe.seed, workers=recipe.workers,
-        )  # fmt: skip
+        return finetune(context, data=context.parents["import"], model=model, vocab=model / "vocab.txt", seed=recipe.seed, workers=recipe.workers)
 
     return run
 

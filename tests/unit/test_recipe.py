@@ -119,7 +119,7 @@ pretrain:
         "r.yaml:10 pretrain.learning_rat: unknown key, expected one of learning_rate, ",
         "r.yaml:11 pretrain.weight_decay: ",
         "r.yaml:14 pretrain.clip_norm: Input should be a finite number, found inf",
-        "r.yaml:15 pretrain.precision: Input should be 'bf16' or 'fp32', found 'fp16'",
+        "r.yaml:15 pretrain.precision: Input should be 'auto', 'bf16' or 'fp32', found 'fp16'",
     ]
     for start in wanted:
         assert any(line.startswith(start) for line in found), (start, found)
