@@ -23,6 +23,7 @@ from ernie_core.benchmarks.metrics.bootstrap import paired_difference
 from ernie_core.errors import InputError
 from ernie_core.manifest import Manifest, atomic_write, file_sha256, read_manifest, verified_path, write_manifest
 from ernie_core.registry import pick
+from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.ray_train import map_tasks
 from pipelines.steps import Say, StepContext
@@ -35,14 +36,13 @@ _NOT_OF_A_TRIAL = frozenset({"package", "train_rows", "dev_rows", "test_rows", "
 """Settings of a benchmark that chose its files and the grid."""
 
 
-def finetune(context: StepContext, *, data: Path, weights: Path, config: Path, vocab: Path, seed: int, workers: int) -> Manifest:
+def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed: int, workers: int) -> Manifest:
     """Run all trials that are not done, compare the arms, and write `results.json`.
 
     Args:
         context: its settings are the recipe's `finetune` section.
         data: the import step's folder, which holds `benchmarks/<name>/{train,dev,test}.tsv`.
-        weights: checkpoint folder of the pretrained model.
-        config: JSON file of its shape; the untrained arm has the same one.
+        model: checkpoint folder of the pretrained model; the untrained arm has its shape.
         vocab: its vocabulary file.
         seed: of the bootstrap's draws.
         workers: trials at once, each on one thread; 0 = in this process, without Ray.
@@ -52,22 +52,21 @@ def finetune(context: StepContext, *, data: Path, weights: Path, config: Path, v
     """
     settings = context.settings
     benchmarks = {name: pick(all_benchmarks(), name, "benchmark") for name in settings["benchmarks"]}
-    hashes = _inputs(data, weights, config, vocab, benchmarks)
+    hashes = _inputs(data, model, vocab, benchmarks)
     facts = {name: _read_all(benchmark, data, context.say) for name, benchmark in benchmarks.items()}
 
     def trial(name: str, arm: str, rate: float, trial_seed: int) -> Trial:
-        pretrained = arm == "pretrained"
         return Trial(
             benchmark=name, arm=arm, learning_rate=rate, seed=trial_seed,
             settings={k: v for k, v in settings["benchmarks"][name].items() if k not in _NOT_OF_A_TRIAL},
-            data=str(data / "benchmarks" / name), config=str(config), weights=str(weights) if pretrained else None, vocab=str(vocab),
-            inputs={k: v for k, v in hashes[name].items() if pretrained or k != "weights"},
-            folder=str(context.folder / "trials" / f"{name}-{arm}-{rate!r}-{trial_seed}"),
+            data=str(data.resolve() / "benchmarks" / name), model=str(model.resolve()), vocab=str(vocab.resolve()),
+            inputs={k: v for k, v in hashes[name].items() if arm == "pretrained" or k != "weights"},
+            folder=str(context.folder.resolve() / "trials" / f"{name}-{arm}-{rate!r}-{trial_seed}"),
         )  # fmt: skip
 
     pairs = [(name, arm) for name in benchmarks for arm in settings["arms"]]
     first, *others = settings["seeds"]
-    rates = {name: settings["benchmarks"][name]["learning_rates"] for name in benchmarks}
+    rates = {name: sorted(set(settings["benchmarks"][name]["learning_rates"])) for name in benchmarks}
     with Progress(*_columns(), console=Console(stderr=True)) as bar:
         runner = _Runner(context.say, workers, bar, sum(len(rates[name]) + len(others) for name, _ in pairs))
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
@@ -110,10 +109,11 @@ class _Runner:
         return [(t, found[t.folder]) for t in trials]
 
 
-def _inputs(data: Path, weights: Path, config: Path, vocab: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
+def _inputs(data: Path, model: Path, vocab: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return the hashes of what the trials of each benchmark read, after checking its files against their manifest."""
     entries = {e.path: e for e in read_manifest(data).files}
-    shared = {"weights": read_manifest(weights).sha256, "config": file_sha256(config), "vocab": file_sha256(vocab)}
+    parts = {e.path: e.sha256 for e in read_manifest(model).files}
+    shared = {"weights": parts[MODEL_NAME], "config": parts[CONFIG_NAME], "vocab": file_sha256(vocab)}
     hashes = {}
     for name in names:
         paths = {subset: f"benchmarks/{name}/{subset}.tsv" for subset in SUBSETS}

@@ -29,8 +29,7 @@ class Trial:
         benchmark, arm, learning_rate, seed: which trial; arm is "pretrained" or "untrained".
         settings: the benchmark's settings that act inside a trial.
         data: folder of train.tsv, dev.tsv and test.tsv.
-        config: the model's shape, the same JSON file for either arm.
-        weights: checkpoint folder that "pretrained" starts from; None for "untrained".
+        model: checkpoint folder: "pretrained" starts from its weights, "untrained" from its shape alone.
         vocab: vocabulary file.
         inputs: hashes of what it reads, by name.
         folder: where it commits.
@@ -42,8 +41,7 @@ class Trial:
     seed: int
     settings: dict[str, Any]
     data: str
-    config: str
-    weights: str | None
+    model: str
     vocab: str
     inputs: dict[str, str]
     folder: str
@@ -62,7 +60,6 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     Returns:
         {"folder", "dev", "test", "best_step", "dev_curve": [[step, score], …], "diverged", "truncated": {subset: rows}}.
     """
-    from ernie_core.model.config import ErnieConfig
     from ernie_core.tokenization import Tokenizer
     from ernie_core.training import finetune
     from ernie_core.vocab import Vocab
@@ -72,10 +69,9 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     max_seq_len = trial.settings["max_seq_len"]
     examples = {subset: read_subset(benchmark, Path(trial.data) / f"{subset}.tsv").examples for subset in SUBSETS}
     encoded = {subset: benchmark.encode(rows, benchmark, tokenizer, max_seq_len) for subset, rows in examples.items()}
-    config_path = Path(trial.config)
     found = finetune.run_trial(
-        config=ErnieConfig.from_json(config_path.read_text(encoding="utf-8"), str(config_path)),
-        weights=None if trial.weights is None else Path(trial.weights),
+        model_folder=Path(trial.model),
+        pretrained=trial.arm == "pretrained",
         benchmark=benchmark,
         data=encoded,
         pad_id=tokenizer.vocab.pad_id,

@@ -1,0 +1,246 @@
+"""One fine-tuning trial: one start, one benchmark, one learning rate, one seed. Dev chooses the step, test is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ernie_core.benchmarks.base import Benchmark, Encoded
+from ernie_core.benchmarks.metrics.base import Counts
+from ernie_core.data.batches import Batch, collate, split_rows
+from ernie_core.data.rows import Rows
+from ernie_core.errors import DivergedError
+from ernie_core.model.embeddings import TorchBatch
+from ernie_core.model.ernie import BENCHMARK, ErnieForBenchmark
+from ernie_core.seeding import generator, key
+from ernie_core.training.checkpoint import load_weights, read_config
+from ernie_core.training.loop import train
+from ernie_core.training.optim import adamw
+from ernie_core.training.precision import autocast, resolve
+from ernie_core.training.schedule import learning_rate
+from ernie_core.training.worker import LocalWorker
+
+TASK_ID = 0
+"""Row of the task embedding that benchmarks use: Baidu's default (ernie.md 7.6)."""
+ADAM_BETA2 = 0.98
+CLIP_NORM = 1.0
+WINDOW_BATCHES = 16
+"""Batches among which rows are sorted by length: enough for batches of nearly one length, few enough to keep the order random."""
+EVAL_TOKENS = 4096
+"""Padded tokens in an evaluation batch."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a trial trains.
+
+    Args:
+        epochs: passes over the training rows.
+        batch_size: rows in a batch.
+        learning_rate: peak; linear warmup over `warmup_share` of the steps, then linearly down.
+        eval_times: evaluations on dev, evenly spaced, the last after the last step.
+        precision: see `precision.resolve`.
+        dropout: everywhere the model has one.
+        weight_decay: decoupled.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    eval_times: int
+    precision: str
+    dropout: float
+    warmup_share: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial found. Scores are None where the metric is undefined.
+
+    Args:
+        dev_curve: (step, dev score), one an evaluation.
+        best_step: the earliest step of the best dev score, whose weights `test` is measured with.
+        dev, test: scores there.
+        test_outcomes: int64[n, K], the metric's counts of each test row, for the paired bootstrap.
+        diverged: training stopped on non-finite numbers; the figures are those of the steps before.
+    """
+
+    dev_curve: tuple[tuple[int, float | None], ...]
+    best_step: int
+    dev: float | None
+    test: float | None
+    test_outcomes: Counts
+    diverged: bool
+
+
+def epoch_batches(lengths: NDArray[np.integer[Any]], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Return the rows of each batch of an epoch: every row once, rows of a batch of similar length, batches in random order.
+
+    Example: 5 rows in batches of 2 -> ``[array([3, 0]), array([2]), array([1, 4])]`` or the like.
+    """
+    draw = generator(seed, "fine-tuning order", epoch)
+    order = draw.permutation(len(lengths))
+    window = batch_size * WINDOW_BATCHES
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), window):
+        rows = order[start : start + window]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in draw.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class TrialStep:
+    """The one micro-batch of a step."""
+
+    batches: list[Batch]
+
+
+class TrialFeed:
+    """Batches of step 0, 1, 2, … of a trial."""
+
+    def __init__(self, rows: Rows, batch_size: int, seed: int, pad_id: int) -> None:
+        self.rows, self.batch_size, self.seed, self.pad_id = rows, batch_size, seed, pad_id
+        self.epoch, self._left = -1, list[NDArray[np.int64]]()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the last of which may be smaller."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def next(self) -> TrialStep:
+        """Return the next batch; epochs follow each other without end."""
+        if not self._left:
+            self.epoch += 1
+            self._left = epoch_batches(self.rows.lengths, self.batch_size, self.seed, self.epoch)
+        return TrialStep([collate(self.rows.take(self._left.pop(0)), None, task_id=TASK_ID, pad_id=self.pad_id)])
+
+
+def predict(model: ErnieForBenchmark, rows: Rows, *, pad_id: int, precision: str) -> NDArray[np.int64]:
+    """Return the likeliest label ids: int64[n], or int64[N] for every token of `rows` where the model tags; rows are read sorted by length."""
+    device = next(model.parameters()).device
+    order = np.argsort(rows.lengths, kind="stable")
+    tagging = model.kind == "tagging"
+    out = np.zeros(rows.num_tokens if tagging else len(rows), dtype=np.int64)
+    for part in split_rows(rows.lengths[order], EVAL_TOKENS):
+        batch = collate(rows.take(order[part]), None, task_id=TASK_ID, pad_id=pad_id)
+        with autocast(precision, device):
+            logits = model.predict(TorchBatch.from_numpy(batch, device))
+        found = logits.argmax(-1).cpu().numpy()  # waits for the device: once a batch, evaluation only
+        if not tagging:
+            out[order[part]] = found
+            continue
+        for i, row in enumerate(order[part]):
+            out[rows.offsets[row] : rows.offsets[row + 1]] = found[i, : batch.lengths[i]]
+    return out
+
+
+def run_trial(
+    *,
+    model_folder: Path,
+    pretrained: bool,
+    benchmark: Benchmark,
+    data: Mapping[str, Encoded],
+    pad_id: int,
+    seed: int,
+    settings: Settings,
+    threads: int,
+) -> TrialResult:
+    """Fine-tune on "train", evaluate on "dev" along the way, and on "test" once, with the weights of the best evaluation.
+
+    Both arms have the same shape, the same start of the output layer, the same batches and the same dropout for one seed; all that
+    differs is what the encoder starts from.
+
+    Args:
+        model_folder: a checkpoint.
+        pretrained: start from its weights; else from its shape alone.
+        benchmark: what the data is of.
+        data: "train", "dev" and "test".
+        pad_id: of the vocabulary.
+        seed: of the start, the order and dropout.
+        settings: how to train.
+        threads: CPU threads while this runs; bits depend on it.
+    """
+    worker = LocalWorker()
+    config = replace(read_config(model_folder), hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
+    model = ErnieForBenchmark(config, benchmark.kind, len(benchmark.labels), seed)
+    if pretrained:
+        load_weights(model_folder, model, new=("output.",), unused=("lm_head.", "heads."))
+    model.to(worker.device)
+    precision = resolve(settings.precision)
+    rows = {name: _rows(encoded, benchmark.kind) for name, encoded in data.items()}
+    feed = TrialFeed(rows["train"], settings.batch_size, seed, pad_id)
+    total_steps = settings.epochs * feed.steps_per_epoch
+    best = _Best(model)
+
+    def score(subset: str) -> Counts:
+        return data[subset].outcomes(predict(model, rows[subset], pad_id=pad_id, precision=precision))
+
+    with _threads(threads):
+        try:
+            train(
+                model, feed, adamw(model, weight_decay=settings.weight_decay, beta2=ADAM_BETA2), worker=worker, start_step=0, total_steps=total_steps,
+                lr_at=lambda step: learning_rate(step, total_steps, settings.learning_rate, settings.warmup_share), loss_weights={BENCHMARK: 1.0},
+                clip_norm=CLIP_NORM, precision=precision, dropout_seed=key(seed, "fine-tuning"), on_step=lambda _: None,
+                save_every=0, save=lambda _step, _skipped: None, should_stop=lambda: False,
+                validate_every=-(-total_steps // settings.eval_times), validate=lambda step: best.offer(step, benchmark.metric.of(score("dev"))),
+            )  # fmt: skip
+            diverged = False
+        except DivergedError:
+            diverged = True  # a rate of the grid may be too high: that is a result, not a fault
+        best.restore()
+        outcomes = score("test")
+    return TrialResult(tuple(best.curve), best.step, best.score, benchmark.metric.of(outcomes), outcomes, diverged)
+
+
+class _Best:
+    """The dev curve, and the weights where it was highest: those of the start until the first evaluation."""
+
+    def __init__(self, model: ErnieForBenchmark) -> None:
+        self.model = model
+        self.curve: list[tuple[int, float | None]] = []
+        self.step = 0
+        self._weights = _copy(model)
+
+    @property
+    def score(self) -> float | None:
+        """The highest defined score."""
+        return max((s for _, s in self.curve if s is not None), default=None)
+
+    def offer(self, step: int, score: float | None) -> None:
+        """Take note of an evaluation; the earlier of equal ones stays."""
+        before = self.score
+        self.curve.append((step, score))
+        if not self.step or (score is not None and (before is None or score > before)):
+            self.step, self._weights = step, _copy(self.model)
+
+    def restore(self) -> None:
+        """Give the model the best weights."""
+        self.model.load_state_dict(self._weights)
+
+
+def _copy(model: ErnieForBenchmark) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _rows(encoded: Encoded, kind: str) -> Rows:
+    return Rows.from_samples(encoded.samples, ("tags",) if kind == "tagging" else ())
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,311 @@
+"""Fine-tuning: trials learn what can be learnt, neither arm has a handicap, and finished trials are never run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ernie_core.benchmarks.base import Benchmark, Example
+from ernie_core.benchmarks.classification import REVIEWS
+from ernie_core.benchmarks.sequence_labelling import DAILY_NER, JOINT
+from ernie_core.data.rows import Rows
+from ernie_core.errors import InputError
+from ernie_core.manifest import FileEntry, Manifest, atomic_write, write_manifest
+from ernie_core.model.config import ErnieConfig
+from ernie_core.model.ernie import ErnieForBenchmark, ErnieForPretraining
+from ernie_core.model.heads import Head
+from ernie_core.seeding import generator
+from ernie_core.tokenization import Tokenizer
+from ernie_core.training.checkpoint import save_model
+from ernie_core.training.finetune import Settings, TrialResult, _Best, epoch_batches, predict, run_trial
+from ernie_core.vocab import SPECIAL_TOKENS, Vocab
+from pipelines.finetune import finetune
+from pipelines.journal import JOURNAL_NAME, read_points
+from pipelines.steps import StepContext
+
+WORDS = "天地玄黄宇宙洪荒日月"
+TOKENIZER = Tokenizer(Vocab((*SPECIAL_TOKENS, *WORDS, "好", "坏")))
+CONFIG = ErnieConfig(
+    vocab_size=TOKENIZER.vocab.size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=24, sent_type_vocab_size=2,
+    initializer_range=0.1,
+)  # fmt: skip
+SETTINGS = Settings(epochs=3, batch_size=8, learning_rate=1e-2, eval_times=3, precision="fp32", dropout=0.0, warmup_share=0.1, weight_decay=0.01)
+SIZES = {"train": 200, "dev": 60, "test": 80}
+
+
+def planted(benchmark: Benchmark, subset: str) -> list[Example]:
+    """A text holds 好 (label 1) or 坏 (0); 好 is a place."""
+    out = []
+    for i in range(SIZES[subset]):
+        draw = generator("planted", subset, i)
+        text = [WORDS[k] for k in draw.integers(0, len(WORDS), int(draw.integers(4, 16)))]
+        at, label = int(draw.integers(0, len(text) - 2)), i % 2
+        text[at] = "坏好"[label]
+        tags = ["O"] * len(text)
+        if label:
+            tags[at] = "B-LOC"
+        tagged = Example(tuple(text), tuple(DAILY_NER.labels.index(t) for t in tags))
+        out.append(tagged if benchmark is DAILY_NER else Example(("".join(text),), (label,)))
+    return out
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _save(folder: Path, seed: int) -> Path:
+    model = ErnieForPretraining(CONFIG, {"next_sentence": Head("sentence", 2, 7)}, seed)
+    folder.mkdir(parents=True)
+    write_manifest(folder, Manifest("checkpoint", {}, {}, save_model(folder, model)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _save(tmp_path_factory.mktemp("model") / "step", seed=1)
+
+
+def _trial(model: Path, benchmark: Benchmark = REVIEWS, *, pretrained: bool = False, seed: int = 1, **changes: Any) -> TrialResult:
+    data = {subset: benchmark.encode(planted(benchmark, subset), benchmark, TOKENIZER, 24) for subset in SIZES}
+    settings = replace(SETTINGS, **changes)
+    return run_trial(model_folder=model, pretrained=pretrained, benchmark=benchmark, data=data, pad_id=0, seed=seed, settings=settings, threads=1)
+
+
+@given(st.lists(st.integers(3, 128), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3))
+def test_every_row_is_read_once_an_epoch_in_batches_of_the_given_size(lengths: list[int], batch_size: int, epoch: int) -> None:
+    batches = epoch_batches(np.array(lengths), batch_size, 7, epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert sorted(len(b) for b in batches)[1:] == [batch_size] * (len(batches) - 1)
+
+
+def test_batches_hold_rows_of_similar_length_in_another_order_each_epoch() -> None:
+    lengths = generator("lengths").integers(3, 129, 1000)
+    batches = epoch_batches(lengths, 16, 7, 0)
+    padded = sum(len(b) * lengths[b].max() for b in batches)
+    assert padded < 1.15 * lengths.sum()
+    again, later, other = (epoch_batches(lengths, 16, s, e) for s, e in ((7, 0), (7, 1), (8, 0)))
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    assert not np.array_equal(np.concatenate(batches), np.concatenate(later))
+    assert not np.array_equal(np.concatenate(batches), np.concatenate(other))
+
+
+@pytest.mark.parametrize("benchmark", [REVIEWS, DAILY_NER])
+def test_predictions_stand_in_the_order_of_rows_whatever_the_batches(benchmark: Benchmark) -> None:
+    model = ErnieForBenchmark(replace(CONFIG, initializer_range=1.0), benchmark.kind, len(benchmark.labels), seed=3)
+    samples = benchmark.encode(planted(benchmark, "dev"), benchmark, TOKENIZER, 24).samples
+    together = predict(model, Rows.from_samples(samples), pad_id=0, precision="fp32")
+    alone = [predict(model, Rows.from_samples([s]), pad_id=0, precision="fp32") for s in samples]
+    assert together.tolist() == np.concatenate(alone).tolist()
+    assert len(set(together.tolist())) > 1
+
+
+@pytest.mark.parametrize("benchmark", [REVIEWS, DAILY_NER])
+def test_a_trial_learns_a_planted_signal(benchmark: Benchmark, checkpoint: Path) -> None:
+    result = _trial(checkpoint, benchmark)
+    assert result.test is not None
+    assert result.test >= 0.95
+    assert [step for step, _ in result.dev_curve] == [25, 50, 75]
+    assert result.dev == max(score for _, score in result.dev_curve if score is not None)
+    assert benchmark.metric.of(result.test_outcomes) == result.test
+    assert not result.diverged
+
+
+def test_the_arms_differ_in_nothing_but_the_encoder_s_start(checkpoint: Path) -> None:
+    # The toy checkpoint holds the untrained start of seed 1: "pretrained" from it must equal "untrained" with seed 1 to the bit.
+    untrained = _trial(checkpoint, pretrained=False, seed=1, epochs=1)
+    pretrained = _trial(checkpoint, pretrained=True, seed=1, epochs=1)
+    assert pretrained.dev_curve == untrained.dev_curve
+    assert np.array_equal(pretrained.test_outcomes, untrained.test_outcomes)
+    assert _trial(checkpoint, pretrained=True, seed=2, epochs=1).dev_curve != _trial(checkpoint, pretrained=False, seed=2, epochs=1).dev_curve
+
+
+def test_the_earliest_of_the_best_evaluations_gives_the_weights() -> None:
+    model = ErnieForBenchmark(CONFIG, "classification", 2, seed=3)
+    best = _Best(model)
+    for step, score in ((1, None), (2, 0.5), (3, 0.7), (4, 0.7), (5, None)):
+        with torch.no_grad():
+            model.output.bias.fill_(float(step))
+        best.offer(step, score)
+    best.restore()
+    assert (best.step, best.score, float(model.output.bias.detach()[0])) == (3, 0.7, 3.0)
+
+
+def test_without_a_defined_dev_score_the_first_evaluation_counts_and_the_score_is_none() -> None:
+    best = _Best(ErnieForBenchmark(CONFIG, "classification", 2, seed=3))
+    best.offer(5, None)
+    best.offer(9, None)
+    assert (best.step, best.score) == (5, None)
+
+
+def test_a_trial_that_diverges_is_a_result_and_not_an_end(checkpoint: Path) -> None:
+    result = _trial(checkpoint, learning_rate=1e25, eval_times=40)
+    assert result.diverged
+    assert len(result.test_outcomes) == SIZES["test"]
+
+
+# The step
+
+
+def _step(
+    root: Path, seeds: Sequence[int] = (1, 2), *, model_seed: int = 5, names: Sequence[str] = ("reviews", "daily_ner")
+) -> tuple[StepContext, dict[str, Any], list[str]]:
+    """A run folder with an import step and a checkpoint, made where missing."""
+    entries = []
+    for benchmark in (REVIEWS, DAILY_NER):
+        for subset in SIZES:
+            rows = planted(benchmark, subset)
+            if benchmark is REVIEWS:
+                lines = ["label\ttext_a", *(f"{e.labels[0]}\t{e.texts[0]}" for e in rows)]
+            else:
+                lines = ["text_a\tlabel", *(f"{JOINT.join(e.texts)}\t{JOINT.join(DAILY_NER.labels[t] for t in e.labels)}" for e in rows)]
+            path = f"benchmarks/{benchmark.name}/{subset}.tsv"
+            entry = atomic_write(root / "import" / path, ("\n".join(lines) + "\n").encode())
+            entries.append(FileEntry(path, entry.size_bytes, entry.sha256))
+    write_manifest(root / "import", Manifest("import", {}, {}, tuple(entries)))
+    atomic_write(root / "vocab.txt", TOKENIZER.vocab.to_bytes())
+    model = root / f"model-{model_seed}"
+    if not model.exists():
+        _save(model, model_seed)
+    trial = {
+        "package": "reviews", "train_rows": 200, "dev_rows": 60, "test_rows": 80, "max_seq_len": 24, "epochs": 1, "batch_size": 16,
+        "learning_rates": [1e-3, 3e-3], "eval_times": 2, "precision": "fp32", "dropout": 0.0, "warmup_share": 0.1, "weight_decay": 0.01,
+    }  # fmt: skip
+    settings = {"arms": ["pretrained", "untrained"], "seeds": list(seeds), "benchmarks": dict.fromkeys(names, trial)}
+    said: list[str] = []
+    folder = root / "finetune"
+    folder.mkdir(exist_ok=True)
+    context = StepContext("finetune", folder, {"import": root / "import"}, {"import": "0" * 64}, settings, said.append)
+    return context, {"data": root / "import", "model": model, "vocab": root / "vocab.txt", "seed": 7, "workers": 0}, said
+
+
+def _stamps(folder: Path) -> dict[str, int]:
+    return {p.parent.name: p.stat().st_mtime_ns for p in sorted((folder / "trials").glob("*/manifest.json"))}
+
+
+@pytest.fixture(scope="module")
+def finished_step(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    root = tmp_path_factory.mktemp("run")
+    context, arguments, _ = _step(root)
+    return root, finetune(context, **arguments)
+
+
+def test_results_hold_grid_trials_and_interval_of_each_benchmark(finished_step: tuple[Path, Manifest]) -> None:
+    root, manifest = finished_step
+    assert [f.path for f in manifest.files] == ["results.json"]
+    results = json.loads((root / "finetune" / "results.json").read_bytes())["benchmarks"]
+    assert list(results) == ["reviews", "daily_ner"]
+    assert [results[name]["metric"] for name in results] == ["accuracy", "chunk_f1"]
+    for entry in results.values():
+        assert entry["rows"] == SIZES
+        for arm in ("pretrained", "untrained"):
+            found = entry["arms"][arm]
+            assert [rate for rate, _ in found["grid"]] == [1e-3, 3e-3]
+            assert found["learning_rate"] == max(found["grid"], key=lambda g: (g[1], -g[0]))[0]
+            assert [t["seed"] for t in found["trials"]] == [1, 2]
+            assert found["median"] == pytest.approx(np.mean([t["test"] for t in found["trials"]]))
+            assert dict(found["grid"])[found["learning_rate"]] == found["trials"][0]["dev"]
+        difference = entry["difference"]
+        assert difference["draws"] == 2000
+        assert difference["median"] == pytest.approx(entry["arms"]["pretrained"]["median"] - entry["arms"]["untrained"]["median"])
+        assert difference["low"] <= difference["median"] <= difference["high"]
+
+
+def test_curves_and_figures_are_journalled(finished_step: tuple[Path, Manifest]) -> None:
+    points, _ = read_points(finished_step[0] / "finetune" / JOURNAL_NAME)
+    names = {name for p in points for name in p.metrics}
+    assert {"reviews/pretrained/seed_2/dev", "daily_ner/untrained/test", "reviews/difference/low"} <= names
+
+
+def test_a_finished_trial_is_not_run_again_and_a_changed_input_redoes_only_its_own(finished_step: tuple[Path, Manifest]) -> None:
+    root, manifest = finished_step
+    stamps = _stamps(root / "finetune")
+    assert len(stamps) == 2 * 2 * 3
+    context, arguments, _ = _step(root)
+    assert finetune(context, **arguments) == manifest
+    assert _stamps(root / "finetune") == stamps
+    context, arguments, said = _step(root, model_seed=6)
+    finetune(context, **arguments)
+    changed = {name for name, stamp in _stamps(root / "finetune").items() if stamps.get(name) != stamp}
+    assert changed
+    assert all("-pretrained-" in name for name in changed)
+    assert any("trials were done before" in line for line in said)
+
+
+def test_a_damaged_trial_is_run_again_with_equal_bytes(finished_step: tuple[Path, Manifest]) -> None:
+    root, _ = finished_step
+    context, arguments, _ = _step(root)
+    finetune(context, **arguments)
+    path = next((root / "finetune" / "trials").glob("reviews-untrained-*-1")) / "outcomes.npy"
+    before = path.read_bytes()
+    path.write_bytes(before[:-1] + b"\x07")
+    finetune(context, **arguments)
+    assert path.read_bytes() == before
+
+
+def test_a_run_killed_before_a_commit_goes_on_with_the_trials_that_are_left(finished_step: tuple[Path, Manifest], tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'tests/unit'); from pathlib import Path; import test_finetune as t;"
+        f"c, a, _ = t._step(Path({str(tmp_path)!r}), names=['reviews']); t.finetune(c, **a)"
+    )
+    environment = {**os.environ, "ERNIE_FAILPOINT": "trial.before_commit:3", "PYTHONPATH": "."}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    stamps = _stamps(tmp_path / "finetune")
+    assert len(stamps) == 2, "the kill landed while trials were waiting"
+    context, arguments, said = _step(tmp_path, names=["reviews"])
+    finetune(context, **arguments)
+    assert {name: stamp for name, stamp in _stamps(tmp_path / "finetune").items() if name in stamps} == stamps
+    assert said[0] == "fine-tune: 2 of 4 trials were done before"
+    first, second = (json.loads((root / "finetune" / "results.json").read_bytes()) for root in (finished_step[0], tmp_path))
+    assert first["benchmarks"]["reviews"] == second["benchmarks"]["reviews"]
+
+
+def _spoil(root: Path, path: str, change: Callable[[str], str]) -> None:
+    file = root / "import" / path
+    atomic_write(file, change(file.read_text(encoding="utf-8")).encode())
+    entries = [
+        FileEntry(str(p.relative_to(root / "import")), p.stat().st_size, atomic_write(p, p.read_bytes()).sha256)
+        for p in (root / "import").rglob("*.tsv")
+    ]
+    write_manifest(root / "import", Manifest("import", {}, {}, tuple(entries)))
+
+
+def test_a_wrong_row_stops_the_step_before_its_first_trial(tmp_path: Path) -> None:
+    context, arguments, _ = _step(tmp_path)
+    _spoil(tmp_path, "benchmarks/daily_ner/test.tsv", lambda text: text.replace("B-LOC", "B-XYZ", 1))
+    with pytest.raises(InputError, match="E-BENCH-ROW"):
+        finetune(context, **arguments)
+    assert not (tmp_path / "finetune" / "trials").exists()
+
+
+def test_rows_shared_between_train_and_test_are_said(tmp_path: Path) -> None:
+    context, arguments, said = _step(tmp_path, seeds=[1], names=["reviews"])
+    row = planted(REVIEWS, "train")[0]
+    _spoil(tmp_path, "benchmarks/reviews/test.tsv", lambda text: text + f"1\t{row.texts[0]}\n")
+    context.settings["arms"] = ["pretrained"]
+    finetune(context, **arguments)
+    assert any(line.startswith("warning: ") and "test rows of reviews stand in its train rows" in line for line in said)
+    entry = json.loads((tmp_path / "finetune" / "results.json").read_bytes())["benchmarks"]["reviews"]
+    assert entry["overlap"]["test"] >= 1
+    assert entry["difference"] is None
+
+
+def test_a_benchmark_that_was_not_imported_is_named(tmp_path: Path) -> None:
+    context, arguments, _ = _step(tmp_path)
+    write_manifest(tmp_path / "import", Manifest("import", {}, {}, ()))
+    with pytest.raises(InputError, match="E-BENCH-MISSING benchmark reviews was not imported"):
+        finetune(context, **arguments)
