@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ernie_core.data.checks import check_rows
 from ernie_core.data.order import TaskOrder
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import PreemptedError
@@ -63,9 +64,8 @@ class _Rank:
         self.reading = Reading(
             self.seed, self.machine["device_tokens"], self.config.vocab_size, _num_leading_specials(self.vocab), self.vocab.mask_id, self.vocab.pad_id
         )
-        encoding = self.settings["encoding"]
-        self.valid = {name: ShardSet.open(prepared, manifest, name, "valid", encoding) for name in self.tasks}
-        train_rows = {name: ShardSet.open(prepared, manifest, name, "train", encoding) for name in self.tasks}
+        self.valid = {name: self._shards(prepared, manifest, name, "valid") for name in self.tasks}
+        train_rows = {name: self._shards(prepared, manifest, name, "train") for name in self.tasks}
         self.feed = PretrainFeed(
             {name: Source(task, train_rows[name], self._order(name, train_rows[name])) for name, task in self.tasks.items()},
             self._stages(), self.reading, lm_mode=self.settings["lm_mode"], rank=worker.rank, world=worker.world,
@@ -77,6 +77,15 @@ class _Rank:
         self.skipped: tuple[int, ...] = ()
         self.meter = Meter(self._weights())
         self.journal = Journal(self.folder / JOURNAL_NAME) if worker.rank == 0 else None
+
+    def _shards(self, prepared: Path, manifest: Manifest, name: str, subset: str) -> ShardSet:
+        heads = self.arguments["heads"]
+        classes = {task: count for task, (level, count, _) in heads.items() if level == "token"}
+        check = partial(
+            check_rows, vocab_size=self.config.vocab_size, max_positions=self.config.max_position_embeddings, sent_types=self.config.sent_type_vocab_size,
+            classes=heads[name][1] if self.tasks[name].level == "sentence" else 0, token_classes=classes, pad_id=self.vocab.pad_id,
+        )  # fmt: skip
+        return ShardSet.open(prepared, manifest, name, subset, self.settings["encoding"], check=check)
 
     def _order(self, name: str, rows: ShardSet) -> TaskOrder:
         s = self.settings

@@ -19,10 +19,10 @@ from ernie_core.manifest import Manifest, atomic_write, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.training.precision import resolve
 from ernie_core.vocab import Vocab
+from pipelines.outbox import tracking_uri
 from pipelines.prepared import VOCAB_PATH
 from pipelines.pretrain import Machine, pretrain
 from pipelines.steps import Say, Step, StepContext, run_steps
-from pipelines.tracking import tracking_uri
 from pipelines.workflow import Tracked, around_steps
 
 TASK = "next_sentence"

@@ -13,12 +13,12 @@ from ernie_core.errors import IntegrityError
 
 def check_rows(
     rows: Rows,
+    where: str,
     *,
     vocab_size: int,
     max_positions: int,
     sent_types: int,
     classes: int,
-    where: str,
     token_classes: Mapping[str, int] | None = None,
     pad_id: int = 0,
 ) -> None:
@@ -26,11 +26,11 @@ def check_rows(
 
     Args:
         rows: rows as read from a shard.
+        where: the shard's name, for errors.
         vocab_size: token ids must be in [0, vocab_size) and not `pad_id`.
         max_positions: position ids must be in [0, max_positions).
         sent_types: sentence types must be in [0, sent_types).
         classes: labels must be in [-1, classes).
-        where: the shard's name, for errors.
         token_classes: token label name -> its classes; labels must be in [-1, classes).
         pad_id: the id of padding, which no row may hold.
 

@@ -10,7 +10,7 @@ import gzip
 import io
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -116,14 +116,19 @@ def _npy(array: NDArray[np.uint16]) -> bytes:
     return buffer.getvalue()
 
 
+Check = Callable[[Rows, str], None]
+
+
 class ShardSet:
     """All shards of one task and subset in one encoding, seen as a list of row groups (the shards in order of their names).
 
     Holds a cache of decoded row groups, oldest use out first, bounded in bytes.
     """
 
-    def __init__(self, folder: Path, entries: Sequence[FileEntry], lengths: Sequence[NDArray[np.uint16]], cache_bytes: int) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, entries: Sequence[FileEntry], lengths: Sequence[NDArray[np.uint16]], cache_bytes: int, check: Check | None
+    ) -> None:
+        self._folder, self._check = folder, check
         self._shards = list(entries)
         self._lengths = list(lengths)
         self._cache: OrderedDict[int, Rows] = OrderedDict()
@@ -134,10 +139,12 @@ class ShardSet:
         self._places = np.array([(s, self._bounds[s][i]) for s, i in self._groups], dtype=np.int64).reshape(-1, 2)
 
     @staticmethod
-    def open(folder: Path, manifest: Manifest, task: str, subset: str, encoding: str, cache_bytes: int = 128 << 20) -> ShardSet:
+    def open(
+        folder: Path, manifest: Manifest, task: str, subset: str, encoding: str, cache_bytes: int = 128 << 20, check: Check | None = None
+    ) -> ShardSet:
         """Return the shards of `task` and `subset` that the manifest names; only the lengths files are read now.
 
-        A subset without shards gives a set of no groups.
+        A subset without shards gives a set of no groups. `check(rows, shard and group)` sees each row group once, as it is read.
 
         Raises:
             InputError: E-TASK-EMPTY (the task has no shards at all), E-ENCODING (it has none in this encoding).
@@ -164,7 +171,7 @@ class ShardSet:
             )
         chosen = sorted((e for e in mine if e.facts["subset"] == subset and e.facts["encoding"] == encoding), key=lambda e: str(e.facts["shard"]))
         lengths_entries = {e.facts["shard"]: e for e in mine if e.facts["encoding"] == "lengths"}
-        return ShardSet(folder, chosen, [_read_lengths(folder, e, lengths_entries.get(e.facts["shard"])) for e in chosen], cache_bytes)
+        return ShardSet(folder, chosen, [_read_lengths(folder, e, lengths_entries.get(e.facts["shard"])) for e in chosen], cache_bytes, check)
 
     @property
     def num_groups(self) -> int:
@@ -225,6 +232,8 @@ class ShardSet:
                 where=f"{path} row group {i}",
                 fix="delete the step's folder and run it again",
             )
+        if self._check is not None:
+            self._check(rows, f"{path} row group {i}")
         rows = rows.with_sample_ids(sample_ids(entry.facts["content_sha256"], entry.facts["task"], end)[start:])
         self._remember(group, rows)
         return rows
