@@ -53,6 +53,11 @@ def test_words_are_exactly_jiebas(news: list[str]) -> None:
     assert sum(map(len, ours)) > 20_000
 
 
+@given(st.text(st.sampled_from("中华人民共和国的在我天气abZ01é+#&._%-。， \t㸒龥\u9fd6😀"), max_size=30))
+def test_words_of_any_text_are_jiebas(text: str) -> None:
+    assert load_segmenter().words(text) == list(jieba.cut(text))
+
+
 @given(TEXT)
 def test_words_join_back_to_the_text(text: str) -> None:
     assert "".join(load_segmenter().words(text)) == text
