@@ -165,7 +165,7 @@ def want(
     parent: Path | None,
 ) -> Wanted:
     """Return the run that `folder` shall have from now on. Identity, start and files of the run it had stay, if that had the same inputs."""
-    own = {"mlflow.user": _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL"}
+    own = {"mlflow.user": _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL", "mlflow.note.content": f"Files: `{folder}`"}
     wanted = Wanted(uri, experiment, name, secrets.token_hex(16), now_ms(), own | clean(tags, TAG_CHARS), clean(params, PARAM_CHARS), inputs)
     if parent is not None:  # relative, so that a run folder may be moved
         wanted.parent = Path(os.path.relpath(parent.resolve(), folder.resolve())).as_posix()
