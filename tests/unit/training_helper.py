@@ -28,6 +28,8 @@ from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
 HEADS = {"next_sentence": Head("sentence", 2, 7), "token_document": Head("token", 2, 2)}
 TASK_IDS = (0, 7, 2)
 WEIGHTS = {"lm": 1.0, "next_sentence": 1.0, "token_document": 0.5}
+# The first optimiser step imports torch._dynamo: 2 s in each process otherwise.
+PRELOADED = ["torch._dynamo", "sklearn.metrics", "ernie_core.model.ernie", *(f"ernie_core.training.{m}" for m in ("checkpoint", "evaluate", "loop"))]
 FINGERPRINT = {"seed": 1, "model": {"hidden_size": 16}}
 
 
@@ -138,10 +140,10 @@ def read_log(folder: Path) -> dict[int, dict[str, object]]:
 def processes(target: Callable[..., None], folder: Path, world: int, failpoint: str = "") -> list[int]:
     """Run `target(folder, worker)` in `world` fresh processes and return their exit codes; `failpoint` arms rank 0.
 
-    A fork server imports torch once, in a process that has run nothing yet.
+    A fork server imports what is slow once, in a process that has run nothing yet.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ernie_core.training.checkpoint", "ernie_core.training.evaluate", "ernie_core.training.loop"])
+    context.set_forkserver_preload(PRELOADED)
     meeting = folder / f"meeting-{os.urandom(4).hex()}"
     started = [context.Process(target=_process, args=(target, folder, rank, world, meeting, failpoint if rank == 0 else "")) for rank in range(world)]
     for process in started:
