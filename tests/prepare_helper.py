@@ -1,0 +1,118 @@
+"""A small made-up corpus, the preparation over it, and a process from which runs can be started quickly and killed.
+
+As a script: loads everything once, then forks one child for each JSON line on stdin and answers with the child's exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ernie_core.seeding import generator
+
+WORDS = ["北京", "天气", "公司", "今天", "我们", "发展", "中国", "经济", "市场", "记者", "学生", "老师", "音乐", "电影", "上海", "问题", "城市", "工作", "时间", "世界", "新闻", "汽车", "手机", "医院", "朋友", "历史", "文化", "科学", "技术", "水果"]
+VERBS = ["喜欢", "看见", "研究", "得到", "说明", "认为", "需要", "提高", "参加", "介绍"]
+SETTINGS: dict[str, Any] = {
+    "split_bytes": 10_000, "group_rows": 16, "encodings": ["parquet", "text"], "valid_share": 0.2, "max_seq_len": 128, "vocab_size": 300, "vocab": None,
+    "exclude_benchmarks": True, "max_reject_fraction": 0.001,
+    "tasks": {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
+}  # fmt: skip
+
+
+def sentence(rng: np.random.Generator) -> str:
+    words = [*rng.choice(WORDS, rng.integers(2, 5)), rng.choice(VERBS), *rng.choice(WORDS, rng.integers(2, 5))]
+    return "".join(words) + str(rng.choice(["。", "。", "！", "？"]))
+
+
+def document(number: int, num_paragraphs: int = 8) -> str:
+    """Paragraphs of four sentences, joined by line breaks."""
+    rng = generator("document", number)
+    return "\n".join("".join(sentence(rng) for _ in range(4)) for _ in range(num_paragraphs))
+
+
+def write_corpus(folder: Path, num_documents: int = 60, extra: bytes = b"") -> None:
+    """Write two.jsonl and one.txt: about nine splits of 10,000 bytes at 60 documents."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [json.dumps({"title": "题", "text": document(i)}, ensure_ascii=False) for i in range(num_documents // 2)]
+    (folder / "two.jsonl").write_bytes(("\n".join(rows) + "\n").encode() + extra)
+    (folder / "one.txt").write_text("\n\n".join(document(i) for i in range(num_documents // 2, num_documents)) + "\n")
+    tests = folder / "benchmarks" / "toy"
+    tests.mkdir(parents=True, exist_ok=True)
+    (tests / "test.tsv").write_text("label\ttext_a\n1\t" + document(3).split("\n")[1] + "\n")
+
+
+def run_prepare(corpus: Path, out: Path, workers: int = 0, said: list[str] | None = None, **changes: Any) -> Any:
+    from corpus_prep.flow import prepare
+
+    corpora = {
+        "two": {"reader": "jsonl", "path": str(corpus / "two.jsonl"), "title": "title", "text": "text"},
+        "one": {"reader": "text", "path": str(corpus / "*.txt")},
+    }
+    texts = sorted(corpus.glob("benchmarks/*/*.tsv"))
+    lines = [] if said is None else said
+    return prepare(
+        corpora=corpora, settings={**SETTINGS, **changes}, benchmarks_texts=texts, folder=out, workers=workers, seed=7, say=lines.append
+    )  # fmt: skip
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    """Return every file that the manifest names, and the manifest itself."""
+    names = [f["path"] for f in json.loads((out / "manifest.json").read_bytes())["files"]]
+    return {name: (out / name).read_bytes() for name in ["manifest.json", *names]}
+
+
+class Runner:
+    """Starts runs in children of a process that has everything loaded."""
+
+    def __init__(self) -> None:
+        root = Path(__file__).parents[1]
+        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def run(self, corpus: Path, out: Path, *, failpoint: str = "", kill_after_s: float = 0.0) -> int:
+        """Return the exit status of a run in process, minus the signal's number if it was killed."""
+        assert self._process.stdin
+        assert self._process.stdout
+        order = {"corpus": str(corpus), "out": str(out), "failpoint": failpoint, "kill_after_s": kill_after_s}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.stdout.close()  # type: ignore[union-attr]
+        self._process.wait(timeout=20)
+
+
+def _serve() -> None:
+    import corpus_prep.flow  # noqa: F401 - loaded before the fork
+    from corpus_prep.segment import load_segmenter
+
+    load_segmenter()
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if not child:
+            os.environ["ERNIE_FAILPOINT"] = order["failpoint"]
+            status = 1
+            try:
+                run_prepare(Path(order["corpus"]), Path(order["out"]))
+                status = 0
+            finally:
+                os._exit(status)
+        if order["kill_after_s"]:
+            time.sleep(order["kill_after_s"])
+            os.kill(child, signal.SIGKILL)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
