@@ -65,7 +65,7 @@ def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed
         )  # fmt: skip
 
     pairs = [(name, arm) for name in benchmarks for arm in settings["arms"]]
-    first, *others = settings["seeds"]
+    first, *others = dict.fromkeys(settings["seeds"])
     rates = {name: sorted(set(settings["benchmarks"][name]["learning_rates"])) for name in benchmarks}
     with Progress(*_columns(), console=Console(stderr=True)) as bar:
         runner = _Runner(context.say, workers, bar, sum(len(rates[name]) + len(others) for name, _ in pairs))

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,51 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from finetune_helper import CONFIG, SETTINGS, SIZES, TOKENIZER, planted, save_start, toy_step
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie_core.benchmarks.base import Benchmark, Example
+from ernie_core.benchmarks.base import Benchmark
 from ernie_core.benchmarks.classification import REVIEWS
-from ernie_core.benchmarks.sequence_labelling import DAILY_NER, JOINT
+from ernie_core.benchmarks.sequence_labelling import DAILY_NER
 from ernie_core.data.rows import Rows
 from ernie_core.errors import InputError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, write_manifest
-from ernie_core.model.config import ErnieConfig
-from ernie_core.model.ernie import ErnieForBenchmark, ErnieForPretraining
-from ernie_core.model.heads import Head
+from ernie_core.model.ernie import ErnieForBenchmark
 from ernie_core.seeding import generator
-from ernie_core.tokenization import Tokenizer
-from ernie_core.training.checkpoint import save_model
-from ernie_core.training.finetune import Settings, TrialResult, _Best, epoch_batches, predict, run_trial
-from ernie_core.vocab import SPECIAL_TOKENS, Vocab
+from ernie_core.training.finetune import TrialResult, _Best, epoch_batches, predict, run_trial
 from pipelines.finetune import finetune
 from pipelines.journal import JOURNAL_NAME, read_points
-from pipelines.steps import StepContext
-
-WORDS = "天地玄黄宇宙洪荒日月"
-TOKENIZER = Tokenizer(Vocab((*SPECIAL_TOKENS, *WORDS, "好", "坏")))
-CONFIG = ErnieConfig(
-    vocab_size=TOKENIZER.vocab.size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=24, sent_type_vocab_size=2,
-    initializer_range=0.1,
-)  # fmt: skip
-SETTINGS = Settings(epochs=3, batch_size=8, learning_rate=1e-2, eval_times=3, precision="fp32", dropout=0.0, warmup_share=0.1, weight_decay=0.01)
-SIZES = {"train": 200, "dev": 60, "test": 80}
-
-
-def planted(benchmark: Benchmark, subset: str) -> list[Example]:
-    """A text holds 好 (label 1) or 坏 (0); 好 is a place."""
-    out = []
-    for i in range(SIZES[subset]):
-        draw = generator("planted", subset, i)
-        text = [WORDS[k] for k in draw.integers(0, len(WORDS), int(draw.integers(4, 16)))]
-        at, label = int(draw.integers(0, len(text) - 2)), i % 2
-        text[at] = "坏好"[label]
-        tags = ["O"] * len(text)
-        if label:
-            tags[at] = "B-LOC"
-        tagged = Example(tuple(text), tuple(DAILY_NER.labels.index(t) for t in tags))
-        out.append(tagged if benchmark is DAILY_NER else Example(("".join(text),), (label,)))
-    return out
 
 
 @pytest.fixture(autouse=True)
@@ -67,16 +37,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _save(folder: Path, seed: int) -> Path:
-    model = ErnieForPretraining(CONFIG, {"next_sentence": Head("sentence", 2, 7)}, seed)
-    folder.mkdir(parents=True)
-    write_manifest(folder, Manifest("checkpoint", {}, {}, save_model(folder, model)))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _save(tmp_path_factory.mktemp("model") / "step", seed=1)
+    return save_start(tmp_path_factory.mktemp("model") / "step", seed=1)
 
 
 def _trial(model: Path, benchmark: Benchmark = REVIEWS, *, pretrained: bool = False, seed: int = 1, **changes: Any) -> TrialResult:
@@ -160,38 +123,6 @@ def test_a_trial_that_diverges_is_a_result_and_not_an_end(checkpoint: Path) -> N
 # The step
 
 
-def _step(
-    root: Path, seeds: Sequence[int] = (1, 2), *, model_seed: int = 5, names: Sequence[str] = ("reviews", "daily_ner")
-) -> tuple[StepContext, dict[str, Any], list[str]]:
-    """A run folder with an import step and a checkpoint, made where missing."""
-    entries = []
-    for benchmark in (REVIEWS, DAILY_NER):
-        for subset in SIZES:
-            rows = planted(benchmark, subset)
-            if benchmark is REVIEWS:
-                lines = ["label\ttext_a", *(f"{e.labels[0]}\t{e.texts[0]}" for e in rows)]
-            else:
-                lines = ["text_a\tlabel", *(f"{JOINT.join(e.texts)}\t{JOINT.join(DAILY_NER.labels[t] for t in e.labels)}" for e in rows)]
-            path = f"benchmarks/{benchmark.name}/{subset}.tsv"
-            entry = atomic_write(root / "import" / path, ("\n".join(lines) + "\n").encode())
-            entries.append(FileEntry(path, entry.size_bytes, entry.sha256))
-    write_manifest(root / "import", Manifest("import", {}, {}, tuple(entries)))
-    atomic_write(root / "vocab.txt", TOKENIZER.vocab.to_bytes())
-    model = root / f"model-{model_seed}"
-    if not model.exists():
-        _save(model, model_seed)
-    trial = {
-        "package": "reviews", "train_rows": 200, "dev_rows": 60, "test_rows": 80, "max_seq_len": 24, "epochs": 1, "batch_size": 16,
-        "learning_rates": [1e-3, 3e-3], "eval_times": 2, "precision": "fp32", "dropout": 0.0, "warmup_share": 0.1, "weight_decay": 0.01,
-    }  # fmt: skip
-    settings = {"arms": ["pretrained", "untrained"], "seeds": list(seeds), "benchmarks": dict.fromkeys(names, trial)}
-    said: list[str] = []
-    folder = root / "finetune"
-    folder.mkdir(exist_ok=True)
-    context = StepContext("finetune", folder, {"import": root / "import"}, {"import": "0" * 64}, settings, said.append)
-    return context, {"data": root / "import", "model": model, "vocab": root / "vocab.txt", "seed": 7, "workers": 0}, said
-
-
 def _stamps(folder: Path) -> dict[str, int]:
     return {p.parent.name: p.stat().st_mtime_ns for p in sorted((folder / "trials").glob("*/manifest.json"))}
 
@@ -199,7 +130,7 @@ def _stamps(folder: Path) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def finished_step(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     root = tmp_path_factory.mktemp("run")
-    context, arguments, _ = _step(root)
+    context, arguments, _ = toy_step(root)
     return root, finetune(context, **arguments)
 
 
@@ -234,10 +165,10 @@ def test_a_finished_trial_is_not_run_again_and_a_changed_input_redoes_only_its_o
     root, manifest = finished_step
     stamps = _stamps(root / "finetune")
     assert len(stamps) == 2 * 2 * 3
-    context, arguments, _ = _step(root)
+    context, arguments, _ = toy_step(root)
     assert finetune(context, **arguments) == manifest
     assert _stamps(root / "finetune") == stamps
-    context, arguments, said = _step(root, model_seed=6)
+    context, arguments, said = toy_step(root, model_seed=6)
     finetune(context, **arguments)
     changed = {name for name, stamp in _stamps(root / "finetune").items() if stamps.get(name) != stamp}
     assert changed
@@ -247,7 +178,7 @@ def test_a_finished_trial_is_not_run_again_and_a_changed_input_redoes_only_its_o
 
 def test_a_damaged_trial_is_run_again_with_equal_bytes(finished_step: tuple[Path, Manifest]) -> None:
     root, _ = finished_step
-    context, arguments, _ = _step(root)
+    context, arguments, _ = toy_step(root)
     finetune(context, **arguments)
     path = next((root / "finetune" / "trials").glob("reviews-untrained-*-1")) / "outcomes.npy"
     before = path.read_bytes()
@@ -258,15 +189,15 @@ def test_a_damaged_trial_is_run_again_with_equal_bytes(finished_step: tuple[Path
 
 def test_a_run_killed_before_a_commit_goes_on_with_the_trials_that_are_left(finished_step: tuple[Path, Manifest], tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests/unit'); from pathlib import Path; import test_finetune as t;"
-        f"c, a, _ = t._step(Path({str(tmp_path)!r}), names=['reviews']); t.finetune(c, **a)"
+        "import sys; sys.path.insert(0, 'tests/unit'); from pathlib import Path; from pipelines.finetune import finetune; import finetune_helper as t;"
+        f"c, a, _ = t.toy_step(Path({str(tmp_path)!r}), names=['reviews']); finetune(c, **a)"
     )
     environment = {**os.environ, "ERNIE_FAILPOINT": "trial.before_commit:3", "PYTHONPATH": "."}
     killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     stamps = _stamps(tmp_path / "finetune")
     assert len(stamps) == 2, "the kill landed while trials were waiting"
-    context, arguments, said = _step(tmp_path, names=["reviews"])
+    context, arguments, said = toy_step(tmp_path, names=["reviews"])
     finetune(context, **arguments)
     assert {name: stamp for name, stamp in _stamps(tmp_path / "finetune").items() if name in stamps} == stamps
     assert said[0] == "fine-tune: 2 of 4 trials were done before"
@@ -285,7 +216,7 @@ def _spoil(root: Path, path: str, change: Callable[[str], str]) -> None:
 
 
 def test_a_wrong_row_stops_the_step_before_its_first_trial(tmp_path: Path) -> None:
-    context, arguments, _ = _step(tmp_path)
+    context, arguments, _ = toy_step(tmp_path)
     _spoil(tmp_path, "benchmarks/daily_ner/test.tsv", lambda text: text.replace("B-LOC", "B-XYZ", 1))
     with pytest.raises(InputError, match="E-BENCH-ROW"):
         finetune(context, **arguments)
@@ -293,7 +224,7 @@ def test_a_wrong_row_stops_the_step_before_its_first_trial(tmp_path: Path) -> No
 
 
 def test_rows_shared_between_train_and_test_are_said(tmp_path: Path) -> None:
-    context, arguments, said = _step(tmp_path, seeds=[1], names=["reviews"])
+    context, arguments, said = toy_step(tmp_path, seeds=[1], names=["reviews"])
     row = planted(REVIEWS, "train")[0]
     _spoil(tmp_path, "benchmarks/reviews/test.tsv", lambda text: text + f"1\t{row.texts[0]}\n")
     context.settings["arms"] = ["pretrained"]
@@ -305,7 +236,7 @@ def test_rows_shared_between_train_and_test_are_said(tmp_path: Path) -> None:
 
 
 def test_a_benchmark_that_was_not_imported_is_named(tmp_path: Path) -> None:
-    context, arguments, _ = _step(tmp_path)
+    context, arguments, _ = toy_step(tmp_path)
     write_manifest(tmp_path / "import", Manifest("import", {}, {}, ()))
     with pytest.raises(InputError, match="E-BENCH-MISSING benchmark reviews was not imported"):
         finetune(context, **arguments)

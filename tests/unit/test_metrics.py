@@ -28,7 +28,7 @@ def _flat(sentences: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.lists(sentence, min_size=1, max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 def test_chunk_f1_equals_seqeval_on_any_tags(pairs: list[list[tuple[int, int]]]) -> None:
     gold, offsets = _flat([[g for g, _ in s] for s in pairs])
     found, _ = _flat([[p for _, p in s] for s in pairs])
@@ -53,7 +53,7 @@ def test_no_sentences_and_no_tags_have_no_chunks() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 def test_f1_and_accuracy_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     gold, found = np.array(pairs).T
     assert ACCURACY.of(accuracy_counts(gold, found)) == pytest.approx((gold == found).mean())
