@@ -21,9 +21,9 @@ from ernie_core.seeding import generator
 WORDS = ["北京", "天气", "公司", "今天", "我们", "发展", "中国", "经济", "市场", "记者", "学生", "老师", "音乐", "电影", "上海", "问题", "城市", "工作", "时间", "世界", "新闻", "汽车", "手机", "医院", "朋友", "历史", "文化", "科学", "技术", "水果"]
 VERBS = ["喜欢", "看见", "研究", "得到", "说明", "认为", "需要", "提高", "参加", "介绍"]
 SETTINGS: dict[str, Any] = {
-    "split_bytes": 10_000, "group_rows": 16, "encodings": ["parquet", "text"], "valid_share": 0.2, "max_seq_len": 128, "vocab_size": 300, "vocab": None,
+    "split_bytes": 10_000, "group_rows": 64, "encodings": ["parquet", "text"], "valid_share": 0.2, "max_seq_len": 128, "vocab_size": 300, "vocab": None,
     "exclude_benchmarks": True, "max_reject_fraction": 0.001,
-    "tasks": {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
+    "tasks": {"knowledge_masking": {}, "next_sentence": {}},
 }  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def document(number: int, num_paragraphs: int = 8) -> str:
     return "\n".join("".join(sentence(rng) for _ in range(4)) for _ in range(num_paragraphs))
 
 
-def write_corpus(folder: Path, num_documents: int = 60, extra: bytes = b"") -> None:
-    """Write two.jsonl and one.txt: about nine splits of 10,000 bytes at 60 documents."""
+def write_corpus(folder: Path, num_documents: int = 40, extra: bytes = b"") -> None:
+    """Write two.jsonl and one.txt: six splits of 10,000 bytes at 40 documents."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [json.dumps({"title": "题", "text": document(i)}, ensure_ascii=False) for i in range(num_documents // 2)]
     (folder / "two.jsonl").write_bytes(("\n".join(rows) + "\n").encode() + extra)

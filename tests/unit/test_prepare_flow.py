@@ -57,17 +57,18 @@ def test_two_runs_from_scratch_give_equal_bytes(corpus: Path, whole: Path, tmp_p
 
 def test_every_document_is_accounted_for(whole: Path) -> None:
     facts = read_manifest(whole, "prepare").facts["documents"]
-    assert (facts["read"], facts["contaminated"], facts["contaminated_by"]) == (60, 1, {"toy": 1})
-    assert facts["kept"] + facts["empty"] + facts["rejected"] + facts["duplicates"] + facts["contaminated"] == 60
+    assert (facts["read"], facts["contaminated"], facts["contaminated_by"]) == (40, 1, {"toy": 1})
+    assert facts["kept"] + facts["empty"] + facts["rejected"] + facts["duplicates"] + facts["contaminated"] == 40
     assert [d["title"] for d in facts["contaminated_documents"]] == ["题"]
 
 
-def test_every_task_has_rows_in_both_subsets_and_encodings(whole: Path) -> None:
-    manifest = read_manifest(whole)
-    for task in SETTINGS["tasks"]:
+def test_every_task_has_rows_in_both_subsets_and_encodings(corpus: Path, tmp_path: Path) -> None:
+    manifest = run_prepare(corpus, tmp_path, tasks={**SETTINGS["tasks"], "sentence_reordering": {"max_segments": 3}, "token_document": {}})
+    assert len(manifest.facts["tasks"]) == 4
+    for task in manifest.facts["tasks"]:
         facts = manifest.facts["tasks"][task]
         for subset in ("train", "valid"):
-            rows = [ShardSet.open(whole, manifest, task, subset, encoding).num_rows for encoding in ("parquet", "text")]
+            rows = [ShardSet.open(tmp_path, manifest, task, subset, encoding).num_rows for encoding in ("parquet", "text")]
             assert rows == [facts[subset]["rows"]] * 2
             assert rows[0] > 0
 
@@ -100,14 +101,14 @@ def test_finished_splits_are_kept_and_a_changed_file_redoes_its_own(corpus: Path
     first = run_prepare(copy, out)
     said: list[str] = []
     assert run_prepare(copy, out, said=said) == first
-    assert [line.split(": ")[-1] for line in said if " pass " in line] == ["10 done before", "10 done before"]
+    assert [line.split(": ")[-1] for line in said if " pass " in line] == ["6 done before", "6 done before"]
 
     lines = (copy / "two.jsonl").read_text().replace("北京", "上海", 1)
     (copy / "two.jsonl").write_text(lines)
     said.clear()
     assert run_prepare(copy, out, said=said).sha256 != first.sha256
     passes = [line for line in said if " pass " in line]
-    assert passes[0].endswith("9 done before; 1 input changed")
+    assert passes[0].endswith("5 done before; 1 input changed")
     assert "negatives.json.zst changed" in passes[1]
 
 
@@ -130,7 +131,7 @@ def test_one_unreadable_document_is_left_out_and_named(tmp_path: Path) -> None:
     write_corpus(tmp_path / "in", extra=b'{"text": "\xff"}\n')
     said: list[str] = []
     facts = run_prepare(tmp_path / "in", tmp_path / "out", said=said).facts["documents"]
-    assert (facts["read"], facts["rejected"]) == (61, 1)
+    assert (facts["read"], facts["rejected"]) == (41, 1)
     (named,) = facts["rejects"]
     assert (named["reason"], named["path"]) == ("not UTF-8", str(tmp_path / "in" / "two.jsonl"))
     assert any("two.jsonl byte" in line and "not UTF-8" in line for line in said)
@@ -142,7 +143,7 @@ def test_too_many_unreadable_documents_stop_the_run_and_name_the_encoding(tmp_pa
     (tmp_path / "in" / "foreign.txt").write_bytes(foreign)
     with pytest.raises(InputError) as e:
         run_prepare(tmp_path / "in", tmp_path / "out")
-    assert (e.value.code, e.value.exit_code, e.value.found) == ("E-REJECTS", 3, "12 of 72")
+    assert (e.value.code, e.value.exit_code, e.value.found) == ("E-REJECTS", 3, "12 of 52")
     assert "gb18030" in e.value.fix
     assert "foreign.txt byte 0" in e.value.where
 
@@ -167,9 +168,9 @@ def test_one_document_is_too_few_for_a_task_with_negatives(tmp_path: Path) -> No
 def test_equal_documents_stand_once_over_all_splits(corpus: Path, tmp_path: Path) -> None:
     copy = copy_of(corpus, tmp_path / "in")
     with (copy / "one.txt").open("a") as f:
-        f.write("\n" + document(0).replace("\n", "\n　") + "\n\n" + document(59) + "\n")
+        f.write("\n" + document(0).replace("\n", "\n　") + "\n\n" + document(39) + "\n")
     facts = run_prepare(copy, tmp_path / "out").facts["documents"]
-    assert (facts["read"], facts["duplicates"], facts["kept"]) == (62, 2, 59)
+    assert (facts["read"], facts["duplicates"], facts["kept"]) == (42, 2, 39)
 
 
 def test_a_brought_vocabulary_is_used_and_one_that_does_not_fit_is_refused(corpus: Path, whole: Path, tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prepare_helper import SETTINGS, bytes_of, run_prepare, write_corpus
+
+from corpus_prep.dedup import contamination_table
+from corpus_prep.flow import _on_ray
+from corpus_prep.pass_one import Plan
+from corpus_prep.readers import plan_splits
+from ernie_core.errors import ResourceError
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+DRIVER = """
+import sys
+from pathlib import Path
+import ray
+from prepare_helper import run_prepare
+ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False)
+run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path: Ray's sockets lie in it."""
+    folder = Path(tempfile.mkdtemp(prefix="ep"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(short_folder: Path) -> Iterator[None]:
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(short_folder))
+        ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=str(short_folder / "r"), log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    run_prepare(corpus, out)
+    return out
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_and_two_workers_give_the_bytes_of_none(corpus: Path, whole: Path, tmp_path: Path, workers: int) -> None:
+    run_prepare(corpus, tmp_path, workers=workers)
+    assert bytes_of(tmp_path) == bytes_of(whole)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_error_in_a_worker_arrives_as_it_was_raised(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "attempts").mkdir()
+    for name in ("1-00000", "1-00001"):
+        for number in (1, 2, 3):
+            (tmp_path / "attempts" / f"{name}.{number}").touch()
+    splits = plan_splits({"one": {"reader": "text", "path": str(corpus / "*.txt")}}, SETTINGS["split_bytes"])[:2]
+    table = contamination_table({})
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "contamination.npy").write_bytes(table.to_bytes())
+    plan = Plan(str(tmp_path), 7, SETTINGS, (), {"contamination.npy": "0"})
+    with pytest.raises(ResourceError) as e:
+        list(_on_ray("1", splits, plan, 2))
+    assert (e.value.code, e.value.exit_code) == ("E-SPLIT-DIES", 6)
+    assert str(corpus / "one.txt") in e.value.where
+
+
+def test_a_killed_worker_changes_no_byte(corpus: Path, whole: Path, tmp_path: Path, short_folder: Path) -> None:
+    once = tmp_path / "killed"
+    environment = {
+        **os.environ, "HOME": str(short_folder), "ERNIE_FAILPOINT": "data.mid_write:3", "ERNIE_FAILPOINT_ONCE": str(once),
+        "PYTHONPATH": os.pathsep.join(str(p) for p in (Path(__file__).parents[2], Path(__file__).parents[1])),
+    }  # fmt: skip
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(corpus), str(out), str(short_folder / "k")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert once.exists(), "no worker was killed"
+    assert bytes_of(out) == bytes_of(whole)
