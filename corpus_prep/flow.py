@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import shutil
 import sys
 import time
@@ -135,10 +136,12 @@ def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> I
 
     context = ray.data.DataContext.get_current()
     assert context.max_errored_blocks == 0, "a failed block would be left out in silence (reliability P4)"
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells its plan at each start, and warns that its bars are off
     context.enable_progress_bars = False
-    rows = [{"split": json.dumps(split.to_json())} for split in splits]
+    largest_first = sorted(splits, key=lambda split: -split.size_bytes)  # so that no worker ends long after the others
+    rows = [{"split": json.dumps(split.to_json())} for split in largest_first]
     mapped = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        functools.partial(_work_row, number=number, plan=plan), num_cpus=1, concurrency=workers
+        functools.partial(_work_row, number=number, plan=plan), num_cpus=1, compute=ray.data.TaskPoolStrategy(size=workers)
     )
     for row in mapped.iter_rows():
         outcome = json.loads(row["outcome"])
