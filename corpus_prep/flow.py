@@ -24,7 +24,6 @@ from corpus_prep.dedup import benchmark_texts, contamination_table
 from corpus_prep.pass_one import Plan, pass_one, software
 from corpus_prep.pass_two import pass_two
 from corpus_prep.readers import Split, plan_splits
-from corpus_prep.results import check_documents, check_tasks, document_facts, finish, task_facts
 from corpus_prep.tables import Tables, reduce_tables, unpack
 from ernie_core import errors
 from ernie_core.errors import ErnieError
@@ -65,6 +64,9 @@ def prepare(
         InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-REJECTS, E-TASK-EMPTY, E-VOCAB-FORMAT, E-VOCAB-UNKNOWN.
         ResourceError: E-DISK-FULL, E-PERMISSION, E-SPLIT-DIES.
     """
+    # here, because Ray's workers import this file and need none of the audit's libraries (2 s)
+    from corpus_prep.results import check_documents, check_tasks, document_facts, finish, task_facts
+
     splits = plan_splits(corpora, settings["split_bytes"])
     vocab = None if settings["vocab"] is None else Vocab.load(Path(settings["vocab"]))
     shutil.rmtree(folder / "attempts", ignore_errors=True)
