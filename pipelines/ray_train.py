@@ -1,7 +1,7 @@
 """Runs our code on Ray: a local cluster where there is none, a group of training workers, parallel trials (the only ray.train import).
 
 `workers: 0` runs the same functions in this process. Ray is told where checkpoints lie and nothing more: which one is the latest is
-decided by our own manifests, so its snapshot is disposable and every start uses a fresh one (reliability.md P7, P8, F40).
+decided by our own manifests, so its snapshot is disposable and deleted before every start (reliability.md P7, P8, F40).
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,6 +21,7 @@ from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -132,7 +131,7 @@ def run_workers(
         workers: ranks; 0 = one rank in this process, without Ray.
         threads: CPU threads of each rank; set explicitly, as bits depend on it.
         use_gpu: one GPU a rank.
-        folder: the step's folder; Ray's disposable files go below it.
+        folder: the step's folder, which holds the checkpoints.
         max_failures: restarts before giving up. Preempted nodes are not counted.
 
     Raises:
@@ -142,8 +141,8 @@ def run_workers(
         torch.set_num_threads(threads)
         train(arguments, LocalWorker(), lambda _metrics, _checkpoint: None)
         return
-    storage = folder / "ray"
-    shutil.rmtree(storage, ignore_errors=True)
+    folder = folder.resolve()
+    (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
     with ray_cluster(workers * threads):
         import ray.train
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -155,15 +154,14 @@ def run_workers(
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})}
             ),
-            run_config=RunConfig(
-                name=uuid.uuid4().hex[:8], storage_path=str(storage.resolve()), failure_config=FailureConfig(max_failures=max_failures)
-            ),
+            # Ray takes only checkpoints below storage_path/name, so that is the step's own folder.
+            run_config=RunConfig(name=folder.name, storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=max_failures)),
         )
         try:
             trainer.fit()
         except ray.train.TrainingFailedError as e:
             raise _cause(e) from e
-    shutil.rmtree(storage, ignore_errors=True)
+    (folder / _SNAPSHOT).unlink(missing_ok=True)
 
 
 def _rank_loop(config: dict[str, Any]) -> None:
