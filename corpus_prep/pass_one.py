@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from corpus_prep.clean import CleanDocument, clean
 from corpus_prep.commit import begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination, TokenHashes
@@ -23,6 +25,7 @@ from corpus_prep.tables import SUBSETS, offer_negatives, pack, subset_of
 from ernie_core.manifest import FileEntry, atomic_write, file_sha256, sha256_of
 from ernie_core.normalise import NORMALISER_VERSION, basic_tokens
 from ernie_core.schemas import Document, Sentence
+from ernie_core.seeding import key, uniform
 from ernie_core.tasks.next_sentence import groups
 
 DATA_FORMAT = 1  # raised when the same input would give other bytes
@@ -70,7 +73,7 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     folder, name = Path(plan.folder), f"1-{split.number:05d}"
     pieces, input_sha256 = read_split(split)
     inputs = {
-        "input": input_sha256, "reader": sha256_of([split.corpus, split.reader, split.title, split.text]), "software": sha256_of(software()),
+        "input": input_sha256, "reader": sha256_of([split.corpus, split.reader, split.title, split.text, split.share]), "software": sha256_of(software()),
         "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, plan.settings["valid_share"]]),
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
@@ -98,9 +101,10 @@ def select_documents(
 ) -> tuple[list[CleanDocument], dict[str, Any], dict[str, Any]]:
     """Return the documents of a split worth keeping, {"tokens": counts of their basic tokens}, and the split's facts.
 
-    Facts: read = kept + empty + rejected + duplicates + contaminated; "rejects" and "contaminated_documents" name up to 20 each.
+    Facts: read = kept + empty + rejected + unsampled + duplicates + contaminated; "rejects" and "contaminated_documents" name up to 20 each.
     """
-    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, "read": 0, "kept": 0, "empty": 0, "rejected": 0, "duplicates": 0}
+    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, "read": 0, "kept": 0, "empty": 0, "rejected": 0}
+    facts |= {"unsampled": 0, "duplicates": 0}
     rejects: list[dict[str, Any]] = []
     unique: dict[str, CleanDocument] = {}
     for raw in documents(split, pieces):
@@ -112,6 +116,8 @@ def select_documents(
         document = clean(raw)
         if document is None:
             facts["empty"] += 1
+        elif not sampled(document.doc_id, split.share):
+            facts["unsampled"] += 1
         elif document.doc_id in unique:
             facts["duplicates"] += 1
         else:
@@ -133,6 +139,11 @@ def select_documents(
         "rejects": rejects[:MAX_NAMED], "contaminated_documents": named[:MAX_NAMED],
     }  # fmt: skip
     return kept, {"tokens": dict(counts)}, facts
+
+
+def sampled(doc_id: str, share: float) -> bool:
+    """Return whether a document is among the `share` of its corpus that is kept: a threshold on its hash, so equal text is treated alike."""
+    return share >= 1.0 or float(uniform(np.array([key("share", doc_id)], np.uint64))[0]) < share
 
 
 def segment_document(document: CleanDocument, source: str, segmenter: Segmenter) -> Document:

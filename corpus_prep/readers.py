@@ -32,13 +32,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """Unit of preparation: whole records of one corpus. `title` and `text` are the keys of the jsonl reader (`title` "" for none)."""
+    """Unit of preparation: whole records of one corpus.
+
+    `title` and `text` are the keys of the jsonl reader (`title` "" for none); `share` is the part of the documents to keep.
+    """
 
     number: int
     corpus: str
     reader: str
     title: str
     text: str
+    share: float
     parts: tuple[Part, ...]
 
     @property
@@ -78,7 +82,7 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
     """Cut all corpora into splits of about `split_bytes`, numbered in order of corpus name, file name and offset.
 
     Args:
-        corpora: name -> {"reader": "text" | "jsonl", "path": glob, "title": key or None, "text": key}.
+        corpora: name -> {"reader": "text" | "jsonl", "path": glob, "title": key or None, "text": key, "share": 0 to 1}.
         split_bytes: a file is cut at the first record boundary past a multiple of this; smaller files are put together.
 
     Raises:
@@ -99,7 +103,8 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
             filling.append(part)
         groups.append(tuple(filling))
         splits += [
-            Split(len(splits) + i, name, reader, str(corpus.get("title") or ""), str(corpus.get("text") or "text"), g) for i, g in enumerate(groups)
+            Split(len(splits) + i, name, reader, str(corpus.get("title") or ""), str(corpus.get("text") or "text"), float(corpus.get("share", 1.0)), g)
+            for i, g in enumerate(groups)
         ]
     return splits
 

@@ -25,7 +25,7 @@ from ernie_core.vocab import Vocab
 Say = Callable[[str], None]
 MIN_REJECTS = 10  # fewer unreadable documents never stop a preparation
 UNKNOWN_WARN, UNKNOWN_STOP = 0.05, 0.30  # share of [UNK] among the tokens (reliability F51)
-_COUNTS = ("read", "kept", "empty", "rejected", "duplicates")
+_COUNTS = ("read", "kept", "empty", "rejected", "unsampled", "duplicates")
 _MAX_NAMED = 50
 
 
@@ -60,7 +60,7 @@ def _describe(reject: Mapping[str, Any]) -> str:
 
 
 def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequence[int]]) -> dict[str, Any]:
-    """Return counts over all splits and by source; read = kept + empty + rejected + duplicates + contaminated, checked.
+    """Return counts over all splits and by source; read = kept + empty + rejected + unsampled + duplicates + contaminated, checked.
 
     "contaminated_by" counts by benchmark; "contaminated_documents" and "rejects" name up to 50 each.
     """
@@ -76,7 +76,7 @@ def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequen
     total: Counter[str] = Counter()
     for counts in by_source.values():
         total.update(counts)
-    left = sum(total[name] for name in ("kept", "empty", "rejected", "duplicates", "contaminated"))
+    left = sum(total[name] for name in ("kept", "empty", "rejected", "unsampled", "duplicates", "contaminated"))
     assert left == total["read"], f"{total['read']} documents read, {left} accounted for"
     named = [d for number in sorted(entries) for d in entries[number].facts["contaminated_documents"]]
     rejects = [r for number in sorted(entries) for r in entries[number].facts["rejects"]]

@@ -71,6 +71,7 @@ class Corpus(Settings):
     path: str | None = Field(None, description="files, a glob from the current folder")
     title: str | None = Field(None, description="jsonl: key of the title")
     text: str = Field("text", description="jsonl: key of the text, with a line break between paragraphs")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of its documents to use, chosen by their hash")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -79,10 +79,10 @@ def corpora_of(recipe: Recipe, imported: Path | None) -> dict[str, dict[str, Any
     corpora: dict[str, dict[str, Any]] = {}
     for name, corpus in recipe.corpora.items():
         if corpus.package is None:
-            corpora[name] = {"reader": corpus.reader, "path": corpus.path, "title": corpus.title, "text": corpus.text}
+            corpora[name] = {"reader": corpus.reader, "path": corpus.path, "title": corpus.title, "text": corpus.text, "share": corpus.share}
         elif imported is not None:
             path = str(imported / f"{corpus.package}.jsonl")
-            corpora[name] = {"reader": "jsonl", "path": path, "title": "title", "text": "text"}
+            corpora[name] = {"reader": "jsonl", "path": path, "title": "title", "text": "text", "share": corpus.share}
     return corpora
 
 
