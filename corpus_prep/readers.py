@@ -103,7 +103,9 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
             filling.append(part)
         groups.append(tuple(filling))
         splits += [
-            Split(len(splits) + i, name, reader, str(corpus.get("title") or ""), str(corpus.get("text") or "text"), float(corpus.get("share", 1.0)), g)
+            Split(
+                len(splits) + i, name, reader, str(corpus.get("title") or ""), str(corpus.get("text") or "text"), float(corpus.get("share", 1.0)), g
+            )
             for i, g in enumerate(groups)
         ]
     return splits

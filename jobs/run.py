@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.recipe import load_recipe
 from pipelines.recipe_print import print_config
 from pipelines.recipe_schema import Recipe
-from pipelines.workflow import STEP_NAMES, run_folder, run_recipe
+from pipelines.workflow import STEP_NAMES, run_folder, run_recipe, steps_of
 
 
 def add_arguments(parser: argparse.ArgumentParser, until: str | None = None) -> None:
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
         print(describe(estimate(recipe), run_folder(recipe)))
         return 0
-    done = run_recipe(recipe, _say, until=args.until, new_run=args.new_run)
+    command = ["ernie", "run", str(args.recipe), *(word for setting in args.overrides for word in ("--set", setting))]
+    done = run_recipe(recipe, _say, until=args.until, new_run=args.new_run, steps=steps_of(recipe, command))
     _close(recipe, set(done))
     return 0
 

@@ -6,7 +6,7 @@ Names, settings and parents stand here; the work of a step stands in the functio
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ def run_folder(recipe: Recipe) -> Path:
     return Path(recipe.root) / recipe.name
 
 
-def steps_of(recipe: Recipe) -> list[Step]:
-    """Return the steps of a recipe, parents first. Nothing heavy is imported until one runs."""
+def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.yaml")) -> list[Step]:
+    """Return the steps of a recipe, parents first; the report names `command`. Nothing heavy is imported until one runs."""
     packages = sorted({c.package for c in recipe.corpora.values() if c.package is not None})
     benchmarks = recipe.finetune.benchmarks if recipe.finetune else {}
     imported = ("import",) if packages or benchmarks else ()
@@ -49,7 +49,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
         settings = results_settings(recipe.finetune)
         settings["benchmarks"] = {name: _resolved(b) for name, b in settings["benchmarks"].items()}
         steps.append(Step("finetune", settings, ("import", "prepare", "pretrain"), _finetune(recipe)))
-    steps.append(Step("report", {}, tuple(step.name for step in steps), _run_report))
+    steps.append(Step("report", {}, tuple(step.name for step in steps), _report(command)))
     return steps
 
 
@@ -126,10 +126,13 @@ def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
     return run
 
 
-def _run_report(context: StepContext) -> Manifest:
-    from pipelines.report import render
+def _report(command: Sequence[str]) -> Callable[[StepContext], Manifest]:
+    def run(context: StepContext) -> Manifest:
+        from pipelines.report import render
 
-    return render(context.folder.parent, context.folder, steps=tuple(context.parents))
+        return render(context.folder.parent, context.folder, steps=tuple(context.parents), command=command)
+
+    return run
 
 
 def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: bool = False, steps: list[Step] | None = None) -> dict[str, Manifest]:

@@ -125,9 +125,7 @@ def mlflow_runs(folder: Path) -> dict[str, tuple[str, str]]:
     return {name: (run_id, status) for name, run_id, status in rows}
 
 
-def test_two_ranks_on_ray_see_the_samples_of_one_and_survive_a_killed_rank(
-    unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path
-) -> None:
+def test_two_ranks_on_ray_see_the_samples_of_one_and_survive_a_killed_rank(unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path) -> None:
     for name in ("prepare", "run.json"):
         source = unbroken / "runs" / "tiny" / name
         (tmp_path / "runs" / "tiny").mkdir(parents=True, exist_ok=True)
@@ -162,7 +160,8 @@ def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(corpus:
         log = tmp_path / "runs" / "tiny" / "pretrain" / "train.log"
         deadline = time.monotonic() + 120
         while not (log.exists() and "step: 8," in log.read_text(encoding="utf-8")):
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
@@ -190,10 +189,20 @@ def test_the_seeds_arguments_on_the_seeds_data_give_falling_ppl_and_validation_l
         environment(short_folder),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    ppl = [float(x) for x in re.findall(r"^\[validation_set\] step: \d+, next_sentence: lm_loss: [\d.]+, global ppl: ([\d.]+), next_sent_acc", done.stdout, re.M)]
+    ppl = [
+        float(x)
+        for x in re.findall(
+            r"^\[validation_set\] step: \d+, next_sentence: lm_loss: [\d.]+, global ppl: ([\d.]+), next_sent_acc", done.stdout, re.MULTILINE
+        )
+    ]
     assert len(ppl) == 3
-    assert ppl == sorted(ppl, reverse=True) and ppl[-1] < ppl[0] / 1.2
-    line = re.search(r"^epoch: 1, progress: \d+/2000, step: 10, loss: [\d.]+, ppl: [\d.]+, next_sent_acc: [\d.]+, speed: .*, file: \S+, mask_type: mask_word, learning_rate: ", done.stdout, re.M)
+    assert ppl == sorted(ppl, reverse=True)
+    assert ppl[-1] < ppl[0] / 1.2
+    line = re.search(
+        r"^epoch: 1, progress: \d+/2000, step: 10, loss: [\d.]+, ppl: [\d.]+, next_sent_acc: [\d.]+, speed: .*, file: \S+, mask_type: mask_word, learning_rate: ",
+        done.stdout,
+        re.MULTILINE,
+    )
     assert line is not None, done.stdout
 
 
