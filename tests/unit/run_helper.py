@@ -33,7 +33,17 @@ def make_run(run_folder: Path, *, end_loss: float = 5.76, differences: dict[str,
 
 
 def _prepare(folder: Path) -> None:
-    counts = {"read": 12000, "kept": 11500, "empty": 3, "rejected": 0, "duplicates": 480, "contaminated": 17, "bytes": 21_000_000, "chars": 7_100_000}
+    counts = {
+        "read": 12000,
+        "kept": 11500,
+        "unsampled": 0,
+        "empty": 3,
+        "rejected": 0,
+        "duplicates": 480,
+        "contaminated": 17,
+        "bytes": 21_000_000,
+        "chars": 7_100_000,
+    }
     tasks = {
         name: {
             "rows": 20800,

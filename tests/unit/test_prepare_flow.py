@@ -10,8 +10,9 @@ import pytest
 from prepare_helper import SETTINGS, Runner, bytes_of, document, run_prepare, write_corpus
 
 from corpus_prep.commit import begin
-from corpus_prep.pass_one import Plan, pass_one
-from corpus_prep.readers import plan_splits
+from corpus_prep.dedup import contamination_table
+from corpus_prep.pass_one import Plan, pass_one, sampled, select_documents
+from corpus_prep.readers import plan_splits, read_split
 from corpus_prep.tables import SpanPool, length_bin, pack, reduce_tables, subset_of, unpack
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import InputError, ResourceError
@@ -228,3 +229,19 @@ def test_length_bins_rise_without_a_gap() -> None:
 def test_packing_is_deterministic() -> None:
     assert pack({"b": [1], "a": "文"}) == pack({"a": "文", "b": [1]})
     assert unpack(pack({"a": "文"})) == {"a": "文"}
+
+
+def test_a_smaller_share_of_a_corpus_is_part_of_a_larger_one() -> None:
+    ids = [f"{i:016x}" for i in range(4000)]
+    kept = {share: {d for d in ids if sampled(d, share)} for share in (0.25, 0.5, 1.0)}
+    assert kept[0.25] < kept[0.5] < kept[1.0] == set(ids)
+    assert len(kept[0.25]) == pytest.approx(1000, abs=100)
+
+
+def test_documents_beyond_the_share_are_counted(corpus: Path) -> None:
+    split = plan_splits({"one": {"reader": "text", "path": str(corpus / "*.txt"), "share": 0.5}}, 1 << 20)[0]
+    kept, _, facts = select_documents(split, read_split(split)[0], contamination_table({}))
+    assert facts["read"] == 20
+    assert facts["unsampled"] > 0
+    assert facts["kept"] + facts["unsampled"] == 20
+    assert all(sampled(document.doc_id, 0.5) for document in kept)
