@@ -14,6 +14,7 @@ from finetune_helper import toy_step
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
 def test_two_workers_and_none_write_equal_results(tmp_path: Path) -> None:
     found = []
     for workers in (0, 2):

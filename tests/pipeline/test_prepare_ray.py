@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,25 +24,6 @@ from prepare_helper import run_prepare
 ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False)
 run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
 """
-
-
-@pytest.fixture(scope="module")
-def short_folder() -> Iterator[Path]:
-    """A folder with a short path: Ray's sockets lie in it."""
-    folder = Path(tempfile.mkdtemp(prefix="ep"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def cluster(short_folder: Path) -> Iterator[None]:
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(short_folder))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=str(short_folder / "r"), log_to_driver=False)
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def test_the_ten_lines_for_your_own_text_prepare_it(tmp_path: Path) -> None:
     assert commands == ["run mine.yaml --dry-run", "run mine.yaml", "run mine.yaml --print-config"]
     shown = {command: run(command.split(), tmp_path) for command in commands if command != "run mine.yaml"}
     assert "prepare" in shown["run mine.yaml --dry-run"]
-    assert "changes results" in shown["run mine.yaml --print-config"]
+    assert "longest row, tokens" in shown["run mine.yaml --print-config"]
     small = [
         "--until",
         "pretrain",
