@@ -20,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/ernie run pipelines/recipes/demo.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

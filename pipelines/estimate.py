@@ -16,9 +16,9 @@ BYTES_PER_TOKEN = 3.0  # Chinese text in UTF-8: one character is one token
 KEPT_SHARE = 0.95  # of the input's tokens; the rest is markup, duplicates and contaminated documents
 TOKENS_PER_ROW = 0.75  # of max_seq_len: 95 of 128 in Baidu's demo set
 SHARD_BYTES_PER_TOKEN = {"parquet": 1.7, "text": 1.9}  # demo set: 1.62 and 1.79 MB for 953,318 tokens
-PREPARE_BYTES_PER_S = 150_000  # a worker, cleaning, jieba (1.2 MB/s alone), four builders, both encodings
-TRAIN_TOKENS_PER_S = 19_000  # of a 4 x 256 encoder, bf16, 2 threads
-TRIAL_S_PER_ROW = 0.004  # of the same encoder, one training row once: 12 s for 1,000 rows x 3
+PREPARE_BYTES_PER_S = 100_000  # a worker, cleaning, jieba (1.2 MB/s alone), four builders, both encodings
+TRAIN_TOKENS_PER_S = {"bf16": 19_000, "fp32": 2_600}  # of a 4 x 256 encoder, 2 threads; bf16 on cores that have it
+TRIAL_S_PER_ROW = {"bf16": 0.004, "fp32": 0.036}  # of the same encoder, one training row once
 START_S = {"import": 5, "prepare": 15, "pretrain": 15, "finetune": 5, "report": 10}
 PROCESS_BYTES = 600_000_000  # a Python process with torch or jieba's dictionary and Ray
 DRIVER_BYTES = 1_500_000_000  # the driver and a local Ray
@@ -55,16 +55,17 @@ class Estimate:
         return max(s.memory_bytes for s in self.steps)
 
 
-def input_bytes(recipe: Recipe) -> int:
-    """Return the size of all input files; a package used by two corpora counts twice."""
+def input_bytes(recipe: Recipe) -> tuple[int, float]:
+    """Return (size of all input files, what the corpora's shares leave of it); a package used by two corpora counts twice."""
     from corpus_prep.packages import package_files
     from corpus_prep.readers import input_files
 
-    total = 0
+    total, used = 0, 0.0
     for name, corpus in recipe.corpora.items():
         files = package_files(corpus.package) if corpus.package is not None else input_files(name, str(corpus.path))
-        total += sum(path.stat().st_size for path in files)
-    return total
+        size = sum(path.stat().st_size for path in files)
+        total, used = total + size, used + size * corpus.share
+    return total, used
 
 
 def parameters(model: Model, vocab_size: int) -> int:
@@ -88,20 +89,20 @@ def estimate(recipe: Recipe) -> Estimate:
     Raises:
         InputError: an input file or package is missing.
     """
-    size = input_bytes(recipe)
-    tokens = size * KEPT_SHARE / BYTES_PER_TOKEN * len(recipe.prepare.tasks)
+    size, used = input_bytes(recipe)
+    tokens = used * KEPT_SHARE / BYTES_PER_TOKEN * len(recipe.prepare.tasks)
     rows = tokens / (recipe.prepare.max_seq_len * TOKENS_PER_ROW)
     shards = tokens * sum(SHARD_BYTES_PER_TOKEN[e] for e in recipe.prepare.encodings)
     trained = sum(recipe.pretrain.iterations.values()) * recipe.pretrain.batch_tokens if recipe.pretrain else 0
-    steps = tuple(_step(recipe, step.name, size) for step in steps_of(recipe))
+    steps = tuple(_step(recipe, step.name, used) for step in steps_of(recipe))
     return Estimate(size, tokens, rows, shards, trained, steps)
 
 
-def _step(recipe: Recipe, name: str, size: int) -> StepEstimate:
+def _step(recipe: Recipe, name: str, used: float) -> StepEstimate:
     seconds, memory, note = 0.0, float(DRIVER_BYTES), ""
     workers = max(recipe.workers, 1)
     if name == "prepare":
-        seconds = size / PREPARE_BYTES_PER_S / workers
+        seconds = used / PREPARE_BYTES_PER_S / workers
         memory += workers * (PROCESS_BYTES + 30 * recipe.prepare.split_bytes)
         note = f"{PREPARE_BYTES_PER_S / 1e3:.0f} kB/s a worker, {workers} workers"
     elif name == "pretrain" and recipe.pretrain is not None:
@@ -109,16 +110,23 @@ def _step(recipe: Recipe, name: str, size: int) -> StepEstimate:
     elif name == "finetune" and recipe.finetune is not None and recipe.pretrain is not None:
         trials = _num_trials(recipe.finetune)
         slow = slowness(recipe.pretrain.model, 0)
-        seconds = _trial_seconds(recipe.finetune) * slow / workers
+        per_row = TRIAL_S_PER_ROW[_precision(recipe.pretrain.precision)] * slow
+        seconds = _trial_rows(recipe.finetune) * per_row / workers
         memory += workers * (PROCESS_BYTES + 16 * parameters(recipe.pretrain.model, recipe.prepare.vocab_size))
-        note = f"{trials} trials, {TRIAL_S_PER_ROW * slow * 1e3:.1f} ms a training row, {workers} at once"
+        note = f"{trials} trials, {per_row * 1e3:.1f} ms a training row, {workers} at once"
     done = (run_folder(recipe) / name / MANIFEST_NAME).exists()
     return StepEstimate(name, done, seconds + START_S[name], memory, note)
 
 
+def _precision(precision: str) -> str:
+    from ernie_core.training.precision import resolve
+
+    return resolve(precision)
+
+
 def _pretrain(settings: Pretrain, vocab_size: int, memory: float) -> tuple[float, float, str]:
     steps = sum(settings.iterations.values())
-    rate = TRAIN_TOKENS_PER_S / slowness(settings.model, vocab_size) * settings.workers
+    rate = TRAIN_TOKENS_PER_S[_precision(settings.precision)] / slowness(settings.model, vocab_size) * settings.workers
     activations = min(settings.device_tokens, settings.batch_tokens) * settings.model.hidden_size * settings.model.num_hidden_layers * 4 * 30
     memory += settings.workers * (PROCESS_BYTES + 16 * parameters(settings.model, vocab_size) + activations)
     return (
@@ -132,12 +140,12 @@ def _num_trials(finetune: Finetune) -> int:
     return sum(len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1) for b in finetune.benchmarks.values())
 
 
-def _trial_seconds(finetune: Finetune) -> float:
-    """Return the seconds of all trials one after the other; an evaluated row costs a third of a trained one."""
+def _trial_rows(finetune: Finetune) -> float:
+    """Return the training rows of all trials; an evaluated row counts as a third of a trained one."""
     total = 0.0
     for b in finetune.benchmarks.values():
         trials = len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1)
-        total += trials * TRIAL_S_PER_ROW * (b.train_rows * b.epochs + (b.dev_rows * b.eval_times + b.test_rows) / 3)
+        total += trials * (b.train_rows * b.epochs + (b.dev_rows * b.eval_times + b.test_rows) / 3)
     return total
 
 

@@ -194,7 +194,7 @@ def test_a_recipe_of_own_text_has_neither_import_nor_training(recipe: Path) -> N
     loaded = load_recipe(recipe)
     steps = steps_of(loaded)
     assert [(s.name, s.parents, s.inputs) for s in steps] == [("prepare", (), ("a.txt",)), ("report", ("prepare",), ())]
-    assert corpora_of(loaded, None) == {"a": {"reader": "text", "path": "a.txt", "title": None, "text": "text"}}
+    assert corpora_of(loaded, None) == {"a": {"reader": "text", "path": "a.txt", "title": None, "text": "text", "share": 1.0}}
 
 
 def test_settings_of_fine_tuning_do_not_touch_the_steps_before(recipe: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_dry_run_scales_with_the_work_and_writes_nothing(recipe: Path, capsy
         assert word in text
     assert sorted(recipe.parent.rglob("*")) == before
     one, two = (estimate(load_recipe(DEMO, [f"pretrain.iterations.knowledge_masking={n}"])) for n in (1200, 12000))
-    assert two.trained_tokens - one.trained_tokens == 10800 * 2048
+    assert two.trained_tokens - one.trained_tokens == 10800 * 768
     assert two.seconds > one.seconds + 500
     assert slowness(Model(hidden_size=512), 6000) > 3
 
