@@ -7,6 +7,7 @@ decided by our own manifests, so its snapshot is disposable and deleted before e
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import tempfile
@@ -16,12 +17,14 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from ernie_core.errors import ErnieError, ResourceError
+from ernie_core.errors import DivergedError, ErnieError, PreemptedError, ResourceError
+from ernie_core.manifest import atomic_write, canonical_json
 from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
-_SNAPSHOT = "checkpoint_manager_snapshot.json"
+_SNAPSHOT, _ENDED = "checkpoint_manager_snapshot.json", "ended.json"
+_OF_ALL_RANKS = (PreemptedError, DivergedError)
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -144,6 +147,7 @@ def run_workers(
         train(arguments, LocalWorker(), lambda _metrics, _checkpoint: None)
         return
     folder = folder.resolve()
+    (folder / _ENDED).unlink(missing_ok=True)
     (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
     with ray_cluster(workers * threads):
         import ray.train
@@ -152,7 +156,7 @@ def run_workers(
 
         trainer = TorchTrainer(
             _rank_loop,
-            train_loop_config={"train": train, "arguments": arguments, "threads": threads},
+            train_loop_config={"train": train, "arguments": arguments, "threads": threads, "ended": str(folder / _ENDED)},
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})}
             ),
@@ -164,6 +168,16 @@ def run_workers(
         except ray.train.TrainingFailedError as e:
             raise _cause(e) from e
     (folder / _SNAPSHOT).unlink(missing_ok=True)
+    _raise_ended(folder / _ENDED)
+
+
+def _raise_ended(path: Path) -> None:
+    """Raise the error with which all ranks ended together, if they did."""
+    if path.exists():
+        body = json.loads(path.read_bytes())
+        path.unlink()
+        kind = next(k for k in _OF_ALL_RANKS if k.__name__ == body.pop("kind"))
+        raise kind(**body)
 
 
 def _rank_loop(config: dict[str, Any]) -> None:
@@ -179,4 +193,10 @@ def _rank_loop(config: dict[str, Any]) -> None:
         told = None if checkpoint is None else Checkpoint.from_directory(checkpoint)
         ray.train.report(dict(metrics), checkpoint=told, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
 
-    config["train"](config["arguments"], worker, report)
+    try:
+        config["train"](config["arguments"], worker, report)
+    except _OF_ALL_RANKS as e:
+        # Every rank is here with the same error: the group ends in peace, since Ray would restart one that failed.
+        if worker.rank == 0:
+            body = {"code": e.code, "what": e.what, "where": e.where, "expected": e.expected, "found": e.found, "fix": e.fix}
+            atomic_write(Path(config["ended"]), canonical_json({"kind": type(e).__name__, **body}))

@@ -140,10 +140,13 @@ def last_loss(folder: Path) -> float:
     return journal(folder)[24, "valid/knowledge_masking/lm_loss"]
 
 
-def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(corpus: Path, unbroken: Path, tmp_path: Path, short_folder: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(
+    corpus: Path, unbroken: Path, tmp_path: Path, short_folder: Path, workers: int
+) -> None:
     shutil.copytree(unbroken / "runs" / "tiny" / "prepare", tmp_path / "runs" / "tiny" / "prepare")
     (tmp_path / "runs" / "tiny" / "run.json").write_bytes((unbroken / "runs" / "tiny" / "run.json").read_bytes())
-    recipe = write_recipe(tmp_path, corpus, workers=0, ranks=1)
+    recipe = write_recipe(tmp_path, corpus, workers=workers, ranks=1)
     more = ["--set", "pretrain.iterations={knowledge_masking: 20000, next_sentence: 8}"]
     command = [sys.executable, "-m", "jobs.cli", "pretrain", str(recipe), *more]
     with subprocess.Popen(command, env=environment(short_folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -158,6 +161,7 @@ def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(corpus:
     assert process.returncode == 75, errors
     found = re.search(r"E-STOPPED stopped at step (\d+) of", errors)
     assert found is not None, errors
+    assert log.read_text(encoding="utf-8").count("resumed from") == 0, "a stopped group must not be started again"
     newest = max((log.parent / "checkpoints").iterdir(), key=lambda p: p.name)
     assert newest.name.startswith(f"step-{int(found[1]):08d}")
     assert (newest / "manifest.json").exists()
