@@ -122,6 +122,9 @@ class _Rank:
             self.log(
                 f"WARN E-RESUME-BITS the samples are the same, but the last bits of the losses may differ from an unbroken run: {'; '.join(differs)}"
             )
+        stage, done, size = self.feed.stage_of(self.step - 1)
+        if self.step % self.settings["validation_steps"] == 0 or done + 1 == size:
+            self.validate(stage, self.step)  # a kill may have fallen between the save and its validation; known values are not written twice
 
     def train_stage(self, stage: int) -> None:
         """Train what is left of a stage. At its start weights stay, moments and the learning rate restart, entering tasks start fresh."""

@@ -84,20 +84,23 @@ def unbroken(corpus: Path, tmp_path_factory: pytest.TempPathFactory, short_folde
     return folder
 
 
-def test_a_killed_run_goes_on_to_equal_weights_and_the_same_mlflow_run(unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path) -> None:
+@pytest.mark.parametrize(("failpoint", "resumed"), [("train.after_step:13", 11), ("train.mid_eval:1", 10)])
+def test_a_killed_run_goes_on_to_equal_weights_and_the_same_mlflow_run(
+    unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path, failpoint: str, resumed: int
+) -> None:
     shutil.copytree(unbroken / "runs" / "tiny" / "prepare", tmp_path / "runs" / "tiny" / "prepare")
     (tmp_path / "runs" / "tiny" / "run.json").write_bytes((unbroken / "runs" / "tiny" / "run.json").read_bytes())
     recipe = write_recipe(tmp_path, corpus, workers=0, ranks=1)
     place = tmp_path / "runs" / "tiny" / "pretrain"
     once = str(tmp_path / "killed")
-    killed = ernie(["pretrain", str(recipe)], environment(short_folder, ERNIE_FAILPOINT="train.after_step:13", ERNIE_FAILPOINT_ONCE=once))
+    killed = ernie(["pretrain", str(recipe)], environment(short_folder, ERNIE_FAILPOINT=failpoint, ERNIE_FAILPOINT_ONCE=once))
     assert killed.returncode == -signal.SIGKILL
     assert not (place / "manifest.json").exists(), "the kill must land while work is pending"
     assert not (place / "model").exists()
     first_run = mlflow_runs(tmp_path)
     again = ernie(["pretrain", str(recipe)], environment(short_folder))
     assert again.returncode == 0, again.stderr
-    assert "resumed from step-00000011" in again.stdout
+    assert f"resumed from step-{resumed:08d}" in again.stdout
     assert model_sha256(tmp_path) == model_sha256(unbroken)
     assert journal(tmp_path) == journal(unbroken)
     runs = mlflow_runs(tmp_path)
