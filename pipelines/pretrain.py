@@ -75,7 +75,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     options = shards.settings["tasks"]
     tasks = {name: all_tasks()[name] for name in settings["iterations"]}
     arguments = {
-        "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
+        "folder": str(context.folder.resolve()), "prepared": str(prepared.resolve()), "seed": seed, "settings": settings, "machine": asdict(machine),
         "stages": [[{name: plan[name] for name in plan}, stage["mask_unit"], stage["enter"]] for plan, stage in zip(sizes, settings["stages"] if len(sizes) > 1 else [settings["stages"][-1]], strict=True)],
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
         "config": asdict(_config(settings["model"], shards, vocab)),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from prepare_helper import run_prepare, write_corpus
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -63,6 +64,22 @@ def test_data() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"ERNIE_TEST_DATA names {path}, which is no folder"
     return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of made-up text, see `prepare_helper`; not to be written to."""
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What preparing `corpus` without Ray and without faults leaves; not to be written to."""
+    out = tmp_path_factory.mktemp("whole")
+    run_prepare(corpus, out)
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from prepare_helper import SETTINGS, bytes_of, run_prepare, write_corpus
+from prepare_helper import SETTINGS, bytes_of, run_prepare
 
 from corpus_prep.dedup import contamination_table
 from corpus_prep.flow import _on_ray
@@ -24,20 +24,6 @@ from prepare_helper import run_prepare
 ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False)
 run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
 """
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole")
-    run_prepare(corpus, out)
-    return out
 
 
 @pytest.mark.usefixtures("cluster")

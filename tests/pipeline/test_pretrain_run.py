@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prepare_helper import write_corpus
 
 from ernie_core.manifest import file_sha256
 
@@ -23,7 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 RECIPE = """
 name: tiny
-root: {root}
+root: runs
 workers: {workers}
 corpora: {{own: {{reader: text, path: "{corpus}/*.txt"}}}}
 prepare: {{split_bytes: 8192, group_rows: 16, vocab_size: 600, max_seq_len: 64, valid_share: 0.1, tasks: {{knowledge_masking: {{}}, next_sentence: {{}}}}}}
@@ -42,24 +41,19 @@ pretrain:
 """
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder)
-    return folder
-
-
 def environment(short_folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "HOME": str(short_folder), "RAY_TMPDIR": str(short_folder / "k"), "MLFLOW_DISABLE_TELEMETRY": "true", **more}
 
 
-def ernie(arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], env=env, capture_output=True, text=True, check=False, timeout=280)
+def ernie(folder: Path, arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder`, as a user does: paths in recipes are relative to it."""
+    command = [sys.executable, "-m", "jobs.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=280)
 
 
 def write_recipe(folder: Path, corpus: Path, *, workers: int, ranks: int) -> Path:
     path = folder / "tiny.yaml"
-    path.write_text(RECIPE.format(root=folder / "runs", corpus=corpus, workers=workers, ranks=ranks), encoding="utf-8")
+    path.write_text(RECIPE.format(corpus=corpus, workers=workers, ranks=ranks), encoding="utf-8")
     return path
 
 
@@ -79,7 +73,7 @@ def journal(folder: Path) -> dict[tuple[int, str], float]:
 @pytest.fixture(scope="module")
 def unbroken(corpus: Path, tmp_path_factory: pytest.TempPathFactory, short_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
-    done = ernie(["pretrain", str(write_recipe(folder, corpus, workers=0, ranks=1))], environment(short_folder))
+    done = ernie(folder, ["pretrain", str(write_recipe(folder, corpus, workers=0, ranks=1))], environment(short_folder))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -93,12 +87,12 @@ def test_a_killed_run_goes_on_to_equal_weights_and_the_same_mlflow_run(
     recipe = write_recipe(tmp_path, corpus, workers=0, ranks=1)
     place = tmp_path / "runs" / "tiny" / "pretrain"
     once = str(tmp_path / "killed")
-    killed = ernie(["pretrain", str(recipe)], environment(short_folder, ERNIE_FAILPOINT=failpoint, ERNIE_FAILPOINT_ONCE=once))
+    killed = ernie(tmp_path, ["pretrain", str(recipe)], environment(short_folder, ERNIE_FAILPOINT=failpoint, ERNIE_FAILPOINT_ONCE=once))
     assert killed.returncode == -signal.SIGKILL
     assert not (place / "manifest.json").exists(), "the kill must land while work is pending"
     assert not (place / "model").exists()
     first_run = mlflow_runs(tmp_path)
-    again = ernie(["pretrain", str(recipe)], environment(short_folder))
+    again = ernie(tmp_path, ["pretrain", str(recipe)], environment(short_folder))
     assert again.returncode == 0, again.stderr
     assert f"resumed from step-{resumed:08d}" in again.stdout
     assert model_sha256(tmp_path) == model_sha256(unbroken)
@@ -106,7 +100,7 @@ def test_a_killed_run_goes_on_to_equal_weights_and_the_same_mlflow_run(
     runs = mlflow_runs(tmp_path)
     assert {name: run_id for name, (run_id, _) in runs.items()} == {name: run_id for name, (run_id, _) in first_run.items()}
     assert runs["tiny-pretrain"][1] == "FINISHED"
-    third = ernie(["pretrain", str(recipe)], environment(short_folder))
+    third = ernie(tmp_path, ["pretrain", str(recipe)], environment(short_folder))
     assert "pretrain: up to date" in third.stdout
 
 
@@ -125,7 +119,9 @@ def test_two_ranks_on_ray_see_the_samples_of_one_and_survive_a_killed_rank(unbro
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / "runs" / "tiny" / name)
     recipe = write_recipe(tmp_path, corpus, workers=2, ranks=2)
     once = tmp_path / "killed"
-    done = ernie(["pretrain", str(recipe)], environment(short_folder, ERNIE_FAILPOINT="train.after_step:13", ERNIE_FAILPOINT_ONCE=str(once)))
+    done = ernie(
+        tmp_path, ["pretrain", str(recipe)], environment(short_folder, ERNIE_FAILPOINT="train.after_step:13", ERNIE_FAILPOINT_ONCE=str(once))
+    )
     assert done.returncode == 0, done.stderr
     assert once.exists(), "no rank was killed"
     assert "resumed from step-00000011" in done.stdout
@@ -152,7 +148,7 @@ def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(
     recipe = write_recipe(tmp_path, corpus, workers=workers, ranks=1)
     more = ["--set", "pretrain.iterations={knowledge_masking: 20000, next_sentence: 8}"]
     command = [sys.executable, "-m", "jobs.cli", "pretrain", str(recipe), *more]
-    with subprocess.Popen(command, env=environment(short_folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(short_folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         log = tmp_path / "runs" / "tiny" / "pretrain" / "train.log"
         deadline = time.monotonic() + 120
         while not (log.exists() and "step: 8," in log.read_text(encoding="utf-8")):
@@ -180,6 +176,7 @@ def test_the_seeds_arguments_on_the_seeds_data_give_falling_ppl_and_validation_l
              "type_vocab_size": 2, "hidden_act": "relu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(shape), encoding="utf-8")
     done = ernie(
+        tmp_path,
         ["pretrain", "--train_filelist", str(lists["train"]), "--valid_filelist", str(lists["valid"]), "--vocab_path", str(reference / "vocab_zh.txt"),
          "--ernie_config_path", str(tmp_path / "config.json"), "--checkpoints", str(tmp_path / "out"), "--num_train_steps", "60", "--warmup_steps", "6",
          "--learning_rate", "3e-3", "--validation_steps", "20", "--save_steps", "30", "--batch_size", "1024", "--workers", "0", "--threads", "1"],

@@ -15,7 +15,7 @@ def check(rows: Rows) -> None:
     check_rows(rows, vocab_size=1000, max_positions=30, sent_types=2, classes=2, token_classes={"one": 2}, where="train-00003")
 
 
-def test_good_rows_pass() -> None:
+def test_good_rows_raise_nothing() -> None:
     check(toy_rows(50, names=("one",)))
     check(Rows.concat([]))
 

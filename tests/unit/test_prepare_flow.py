@@ -25,20 +25,6 @@ FAILPOINTS = [
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole")
-    run_prepare(corpus, out)
-    return out
-
-
-@pytest.fixture(scope="module")
 def runner() -> Iterator[Runner]:
     started = Runner()
     yield started
