@@ -20,7 +20,7 @@ from corpus_prep.tables import SUBSETS, SpanPool, load_pool, subset_of, unpack
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import write_shard
-from ernie_core.manifest import FileEntry, sha256_of
+from ernie_core.manifest import FileEntry, sha256_of, verified_path
 from ernie_core.schemas import Document
 from ernie_core.tasks.base import BuildContext, Task, all_tasks
 from ernie_core.tokenization import Tokenizer
@@ -64,8 +64,9 @@ def pass_two(split: Split, plan: Plan) -> list[str]:
     if not reasons:
         return []
     begin(folder, name, split_name(split))
-    rows = unpack((folder / documents_file.path).read_bytes())
-    held = [Document.from_json(row) for i, row in enumerate(rows) if i not in set(dropped)]
+    rows = unpack(verified_path(folder, documents_file).read_bytes())
+    left_out = set(dropped)
+    held = [Document.from_json(row) for i, row in enumerate(rows) if i not in left_out]
     tasks = all_tasks()
     files: list[FileEntry] = []
     facts: dict[str, Any] = {}

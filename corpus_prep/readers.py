@@ -112,12 +112,12 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
 
 
 def input_files(corpus: str, pattern: str) -> list[Path]:
-    """Return the non-empty files that match, sorted; hidden ones do not.
+    """Return the non-empty files that match, absolute and sorted; hidden ones do not.
 
     Raises:
         InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY.
     """
-    files = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+    files = sorted(Path(p).absolute() for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     full = [p for p in files if p.stat().st_size]
     if not files:
         raise InputError("E-CORPUS-MISSING", f"no file of corpus {corpus!r}", where=pattern, found="0 files", fix="correct the path in the recipe")

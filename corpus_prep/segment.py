@@ -8,7 +8,6 @@ the best path is jieba's (`Tokenizer.calc`), same sums and same ties, over weigh
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 from math import log
 from pathlib import Path
@@ -37,7 +36,6 @@ class Segmenter:
 
     def __init__(self, dictionary: Path) -> None:
         data = dictionary.read_bytes()
-        self.dictionary_sha256 = hashlib.sha256(data).hexdigest()
         rows = [line.split(" ") for line in data.decode("utf-8").split("\n") if line]
         self._tags = {row[0]: row[2].strip() for row in rows if len(row) > 2}
         frequencies = {row[0]: int(row[1]) for row in rows}

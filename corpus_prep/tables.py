@@ -70,7 +70,7 @@ def subset_of(doc_id: str, valid_share: float, seed: int) -> str:
 
 
 def reduce_tables(parts: Mapping[int, Mapping[str, Any]], vocab: Vocab | None, vocab_size: int) -> Tables:
-    """Make the tables of all splits' parts (`passes.pass_one`).
+    """Make the tables of all splits' parts (`pass_one`).
 
     Vocabulary counts are over the documents that pass 1 kept, those that a later split repeats included.
 

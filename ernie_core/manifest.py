@@ -108,9 +108,9 @@ def atomic_write(path: Path, data: bytes) -> FileEntry:
         temp = path.parent / f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             with temp.open("wb") as f:
-                f.write(data[: len(data) // 2])
+                f.write(memoryview(data)[: len(data) // 2])
                 failpoint("data.mid_write")
-                f.write(data[len(data) // 2 :])
+                f.write(memoryview(data)[len(data) // 2 :])
                 f.flush()
                 failpoint("data.before_fsync")
                 os.fsync(f.fileno())

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WORD, PHRASE, ENTITY = 0, 1, 2
-UNIT_KINDS = ("word", "phrase", "entity")
 
 
 @dataclass(frozen=True, slots=True)

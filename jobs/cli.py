@@ -57,10 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
         run.add_arguments(sub, until=name if name != "run" else None)
         sub.set_defaults(handle=run.run)
-    text = "read Baidu's shard files by a file list into a folder of ours"
-    sub = commands.add_parser("import-shards", help=text, description=text)
-    convert.add_import_arguments(sub)
-    sub.set_defaults(handle=convert.import_shards)
     text = "turn one shard file from the seed's gzip text into Parquet, or back"
     sub = commands.add_parser("convert", help=text, description=text)
     convert.add_convert_arguments(sub)
@@ -69,12 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _dispatch(argv: list[str]) -> int:
-    if argv[:1] == ["pretrain"] and any(a.split("=")[0] in {"--train_filelist", "--test_filelist"} for a in argv):
+    if argv[:1] == ["pretrain"] and any(a.split("=")[0] == "--train_filelist" for a in argv):
         from pipelines.seed_arguments import from_seed_arguments
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()
-    names = [*_STEP_HELP, "import-shards", "convert"]
+    names = [*_STEP_HELP, "convert"]
     if not argv:
         parser.print_help()
         return 2

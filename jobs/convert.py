@@ -1,4 +1,4 @@
-"""`ernie convert` and `ernie import-shards`: the seed's gzip text and Parquet, either way."""
+"""`ernie convert`: the seed's gzip text and Parquet, either way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ernie_core.data.reference import convert_shard_file, import_filelists
+from ernie_core.data.reference import convert_shard_file
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,24 +24,4 @@ def convert(args: argparse.Namespace) -> int:
     lost = convert_shard_file(args.source, args.target, token_labels=args.token_label, group_rows=args.group_rows)
     if lost:
         print(f"text cannot hold {', '.join(lost)}: left out of {args.target}", file=sys.stderr)
-    return 0
-
-
-def add_import_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `ernie import-shards`."""
-    parser.add_argument("--train-filelist", type=Path, required=True, help="lines of path TAB mask_word_probability")
-    parser.add_argument("--valid-filelist", type=Path, help="the same for validation")
-    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument("--task", default="next_sentence", help="the task that the label belongs to (default: next_sentence)")
-    parser.add_argument("--max-seq-len", type=int, default=512, help="longer rows are dropped and counted (default: 512 tokens)")
-    parser.add_argument("--group-rows", type=int, default=512, help="rows per row group (default: 512)")
-
-
-def import_shards(args: argparse.Namespace) -> int:
-    """Import file lists into `args.out` and print what was read."""
-    lists = {"train": args.train_filelist, **({"valid": args.valid_filelist} if args.valid_filelist else {})}
-    manifest = import_filelists(lists, args.out, task=args.task, group_rows=args.group_rows, max_seq_len=args.max_seq_len)
-    for subset, facts in manifest.facts["subsets"].items():
-        print(f"{subset}: {facts['files']} files, {facts['rows']} rows, {facts['tokens']} tokens, {facts['dropped_long']} longer rows dropped")
-    print(f"shards: {args.out}")
     return 0

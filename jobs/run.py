@@ -1,8 +1,9 @@
-"""`ernie run RECIPE`: a whole recipe, or the part of it until a step."""
+"""`ernie run RECIPE`: a whole recipe, or the part of it until a step; `python -m jobs.run RECIPE`, for `ray job submit`, is the same."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from pipelines.recipe import load_recipe
@@ -70,3 +71,9 @@ def _close(recipe: Recipe, done: set[str]) -> None:
     if "report" in done:
         print(f"report: {folder / 'report' / 'report.html'}")
     print(f"MLflow: {ui_command(tracking_uri(recipe.root, recipe.tracking.uri))}")
+
+
+if __name__ == "__main__":
+    from jobs.cli import main
+
+    sys.exit(main(["run", *sys.argv[1:]]))

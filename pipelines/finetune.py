@@ -59,9 +59,9 @@ def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed
         return Trial(
             benchmark=name, arm=arm, learning_rate=rate, seed=trial_seed,
             settings={k: v for k, v in settings["benchmarks"][name].items() if k not in _NOT_OF_A_TRIAL},
-            data=str(data.resolve() / "benchmarks" / name), model=str(model.resolve()), vocab=str(vocab.resolve()),
+            data=str(data / "benchmarks" / name), model=str(model), vocab=str(vocab),
             inputs={k: v for k, v in hashes[name].items() if arm == "pretrained" or k != "weights"},
-            folder=str(context.folder.resolve() / "trials" / f"{name}-{arm}-{rate!r}-{trial_seed}"),
+            folder=str(context.folder / "trials" / f"{name}-{arm}-{rate!r}-{trial_seed}"),
         )  # fmt: skip
 
     pairs = [(name, arm) for name in benchmarks for arm in settings["arms"]]

@@ -44,8 +44,12 @@ class Journal:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            points, end = read_points(path)
-            os.ftruncate(self._fd, end)  # a last line without its break was torn by a kill
+            try:
+                points, end = read_points(path)
+                os.ftruncate(self._fd, end)  # a last line without its break was torn by a kill
+            except BaseException:
+                os.close(self._fd)
+                raise
         for point in points:
             self._remember(point.step, point.metrics)
 

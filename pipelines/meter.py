@@ -75,7 +75,8 @@ class Meter:
 
     def total(self) -> float:
         """Return the mean weighted loss of a step; NaN if no step of the interval was finite."""
-        return self._ratio("total", "updates") or math.nan
+        total = self._ratio("total", "updates")
+        return math.nan if total is None else total
 
     def ppl(self) -> float | None:
         """Return the mean over steps of exp(masked-LM loss), as the seed prints it."""
@@ -89,11 +90,11 @@ class Meter:
         return {name: value for name, value in found.items() if value is not None} | {"perf/tokens_per_s": self.speed()[1]}
 
 
-def log_line(result: StepResult[FeedStep], meter: Meter, learning_rate: float) -> str:
+def log_line(result: StepResult[FeedStep], meter: Meter) -> str:
     """Return the seed's training line (ernie.md 6.6): figures over the steps since the last one; accuracies only of tasks that were there.
 
-    Example: ``epoch: 1, progress: 31/4480, step: 20, loss: 8.671612, ppl: 5826.1, next_sent_acc: 0.515625, speed: 3.08 steps/s,
-    file: shards/next_sentence/train-00002, mask_type: mask_word, learning_rate: 1.000000e-03``.
+    Example: ``epoch: 1, progress: 31/4480, step: 20, loss: 8.671612, ppl: 5826.1, next_sent_acc: 0.515625, speed: 3.08 steps/s, 6120 tokens/s,
+    file: shards/next_sentence/train-00002.parquet, mask_type: mask_word, learning_rate: 1.000000e-03``.
     """
     feed, (steps_per_s, tokens_per_s) = result.feed, meter.speed()
     done, total = feed.progress
@@ -102,7 +103,7 @@ def log_line(result: StepResult[FeedStep], meter: Meter, learning_rate: float) -
     parts += [] if ppl is None else [f"ppl: {ppl:.6f}"]
     parts += [f"{accuracy_name(name)}: {meter.accuracy(name):.6f}" for name in meter.names]
     parts += [f"speed: {steps_per_s:.2f} steps/s, {tokens_per_s:.0f} tokens/s", f"file: {feed.file}", f"mask_type: {feed.mask_type}"]
-    return ", ".join([*parts, f"learning_rate: {learning_rate:.6e}"])
+    return ", ".join([*parts, f"learning_rate: {result.learning_rate:.6e}"])
 
 
 def accuracy_name(task: str) -> str:

@@ -11,7 +11,7 @@ import json
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.tasks.base import all_tasks
-from ernie_core.training.checkpoint import CONFIG_NAME
 from ernie_core.training.schedule import stage_plan
 from ernie_core.vocab import Vocab
 from pipelines.prepared import prepared_vocab
@@ -56,7 +55,7 @@ class Machine:
 
 
 def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:
-    """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, config.json, vocab.txt) and the manifest.
+    """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, ernie_config.json, vocab.txt) and the manifest.
 
     Args:
         context: its settings are those of the recipe's `pretrain` section that change results.
@@ -75,8 +74,8 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     options = shards.settings["tasks"]
     tasks = {name: all_tasks()[name] for name in settings["iterations"]}
     arguments = {
-        "folder": str(context.folder.resolve()), "prepared": str(prepared.resolve()), "seed": seed, "settings": settings, "machine": asdict(machine),
-        "stages": [[{name: plan[name] for name in plan}, stage["mask_unit"], stage["enter"]] for plan, stage in zip(sizes, settings["stages"] if len(sizes) > 1 else [settings["stages"][-1]], strict=True)],
+        "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
+        "stages": _stages(settings, sizes),
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
         "config": asdict(_config(settings["model"], shards, vocab)),
         "vocab_sha256": vocab.sha256, "shards_sha256": shards.sha256,
@@ -84,22 +83,15 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     (context.folder / STOP_NAME).unlink(missing_ok=True)
     total = sum(sum(plan.values()) for plan in sizes)
     with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
-        run_workers(
-            train_rank,
-            arguments,
-            workers=machine.workers,
-            threads=machine.threads,
-            use_gpu=_has_gpu(),
-            folder=context.folder,
-            max_failures=MAX_FAILURES,
-        )
+        run_workers(train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES)
     return _finish(context, vocab)
 
 
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+def _stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]]) -> list[list[Any]]:
+    """Return (iterations by task, masking unit, entering tasks) of each stage; `multi_task` has one, which all tasks enter."""
+    if settings["schedule"] == "multi_task":
+        return [[sizes[0], settings["stages"][-1]["mask_unit"], list(sizes[0])]]
+    return [[plan, stage["mask_unit"], stage["enter"]] for plan, stage in zip(sizes, settings["stages"], strict=True)]
 
 
 def _config(model: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieConfig:
@@ -187,9 +179,3 @@ def _finish(context: StepContext, vocab: Vocab) -> Manifest:
     return write_manifest(
         folder, Manifest(context.name, context.settings, context.parent_hashes, tuple(files), {**facts, "vocab_sha256": vocab.sha256})
     )
-
-
-def model_files(pretrained: Path) -> tuple[Path, Path, Path]:
-    """Return (folder with the weights and their manifest, configuration, vocabulary) of a finished pretrain step."""
-    folder = pretrained / MODEL_FOLDER
-    return folder, folder / CONFIG_NAME, folder / "vocab.txt"

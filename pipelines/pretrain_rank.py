@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ernie_core.data.checks import check_rows
 from ernie_core.data.order import TaskOrder
 from ernie_core.data.shards import ShardSet
-from ernie_core.errors import PreemptedError
+from ernie_core.errors import PreemptedError, ResourceError
 from ernie_core.failpoints import failpoint
-from ernie_core.manifest import Manifest, atomic_write, canonical_json, read_manifest, write_manifest
+from ernie_core.manifest import Manifest, atomic_write, canonical_json, disk_errors, read_manifest, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.ernie import ErnieForPretraining
 from ernie_core.model.heads import LM, Head
@@ -106,6 +108,7 @@ class _Rank:
     def resume(self) -> None:
         """Go on from the newest good checkpoint, if there is one."""
         latest = checkpoint.latest(self.folder / CHECKPOINTS, self.log)
+        agree_on_checkpoint(latest, self.worker, self.folder)
         if latest is None:
             return
         checkpoint.check_fingerprint(latest, self.fingerprint())
@@ -168,7 +171,7 @@ class _Rank:
         if result.step % self.machine["skip_steps"] and result.step != self.feed.num_steps:
             return
         if self.journal is not None:
-            self.log(log_line(result, self.meter, result.learning_rate))
+            self.log(log_line(result, self.meter))
             self.journal.log(
                 result.step,
                 {
@@ -177,7 +180,7 @@ class _Rank:
                     "train/grad_norm": result.grad_norm,
                     "train/stage": result.feed.stage + 1,
                     "train/tokens": self.tokens,
-                },
+                },  # fmt: skip
             )
         self.meter.restart()
 
@@ -209,14 +212,9 @@ class _Rank:
                 if unit is None and name not in self.arguments["heads"]:
                     continue
                 batches = validation_batches(
-                    self.valid[name],
-                    self.tasks[name],
-                    self.reading,
-                    max_rows=self.settings["validation_rows"],
-                    mask_unit=unit,
-                    rank=self.worker.rank,
-                    world=self.worker.world,
-                )
+                    self.valid[name], self.tasks[name], self.reading, max_rows=self.settings["validation_rows"], mask_unit=unit,
+                    rank=self.worker.rank, world=self.worker.world,
+                )  # fmt: skip
                 found = evaluate(self.model, batches, worker=self.worker, precision=self.settings["precision"])
                 metrics |= _named(name, found, masked=unit is not None)
         if self.journal is not None:
@@ -230,7 +228,8 @@ class _Rank:
         self.journal.close()
         folder = self.folder / MODEL_FOLDER
         folder.mkdir(exist_ok=True)
-        files = (*checkpoint.save_model(folder, self.model), atomic_write(folder / "vocab.txt", self.vocab.to_bytes()))
+        with disk_errors(folder):
+            files = (*checkpoint.save_model(folder, self.model), atomic_write(folder / "vocab.txt", self.vocab.to_bytes()))
         write_manifest(folder, Manifest("model", {"config": self.arguments["config"]}, {}, files))
         state = self.feed.state()
         result = {
@@ -245,8 +244,27 @@ class _Rank:
     def log(self, line: str) -> None:
         """Append a line to the log, on rank 0."""
         if self.worker.rank == 0:
-            with (self.folder / LOG_NAME).open("a", encoding="utf-8") as f:
+            with disk_errors(self.folder), (self.folder / LOG_NAME).open("a", encoding="utf-8") as f:
                 f.write(line + "\n")
+
+
+def agree_on_checkpoint(latest: Path | None, worker: Worker, folder: Path) -> int:
+    """Return the step of `latest`, -1 for none, which every rank must have found: else gradients of different steps would be summed in silence.
+
+    Raises:
+        ResourceError: E-CKPT-RANKS.
+    """
+    found = -1 if latest is None else checkpoint.step_of(latest)
+    steps = torch.zeros(worker.world, dtype=torch.int64, device=worker.device)
+    steps[worker.rank] = found
+    if worker.world > 1:
+        worker.all_reduce_sum(steps)
+    if len(set(steps.tolist())) > 1:
+        raise ResourceError(
+            "E-CKPT-RANKS", "the ranks see different checkpoints", where=str(folder / CHECKPOINTS), expected="one newest step on all ranks",
+            found=f"newest step by rank {steps.tolist()} (-1: none)", fix="put `root` on storage that every node sees alike",
+        )  # fmt: skip
+    return found
 
 
 def _rate(settings: Mapping[str, Any], start: int, steps: int, step: int) -> float:

@@ -95,7 +95,7 @@ def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: i
     import ray
 
     with ray_cluster(workers):
-        remote = ray.remote(num_cpus=1, max_retries=3)(function)
+        remote = ray.remote(num_cpus=1, num_gpus=_gpu_share(), max_retries=3)(function)
         waiting = list(reversed(items))
         running: list[Any] = []
         while waiting or running:
@@ -105,6 +105,13 @@ def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: i
             yield _get(done[0])
 
 
+def _gpu_share() -> int:
+    """Return the GPUs that a rank or trial takes: 1 where the cluster has any, whatever the driver's own machine has."""
+    import ray
+
+    return 1 if ray.cluster_resources().get("GPU", 0) else 0  # type: ignore[no-untyped-call]
+
+
 def _get(reference: Any) -> Any:
     import ray
 
@@ -112,6 +119,11 @@ def _get(reference: Any) -> Any:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as e:
         raise _cause(e) from e
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
+        raise ResourceError(
+            "E-WORKER-DIED", "a process died again and again at the same piece of work", expected="a process that lives", found=str(e).strip(),
+            fix="lower `workers` in the recipe if memory ran out, then run the same command again: what is done is kept",
+        ) from e  # fmt: skip
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -125,17 +137,14 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def run_workers(
-    train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, use_gpu: bool, folder: Path, max_failures: int
-) -> None:
+def run_workers(train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, folder: Path, max_failures: int) -> None:
     """Run `train(arguments, worker, report)` on every rank until it ends; a dead rank restarts the group.
 
     Args:
         train: importable; goes on from the newest checkpoint of ours by itself.
         arguments: JSON values.
         workers: ranks; 0 = one rank in this process, without Ray.
-        threads: CPU threads of each rank; set explicitly, as bits depend on it.
-        use_gpu: one GPU a rank.
+        threads: CPU threads of each rank; set explicitly, as bits depend on it. Each rank gets a GPU too where the cluster has any.
         folder: the step's folder, which holds the checkpoints.
         max_failures: restarts before giving up. Preempted nodes are not counted.
 
@@ -146,14 +155,15 @@ def run_workers(
         torch.set_num_threads(threads)
         train(arguments, LocalWorker(), lambda _metrics, _checkpoint: None)
         return
-    folder = folder.resolve()
     (folder / _ENDED).unlink(missing_ok=True)
     (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
     with ray_cluster(workers * threads):
+        import ray
         import ray.train
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        use_gpu = _gpu_share() > 0
         trainer = TorchTrainer(
             _rank_loop,
             train_loop_config={"train": train, "arguments": arguments, "threads": threads, "ended": str(folder / _ENDED)},

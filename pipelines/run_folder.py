@@ -29,7 +29,8 @@ def check_run_folder(run_folder: Path) -> None:
     with disk_errors(run_folder):
         if run_folder.exists() and not run_folder.is_dir():
             raise _foreign(run_folder, [run_folder.name])
-        names = sorted(p.name for p in run_folder.iterdir()) if run_folder.exists() else []
+        # A kill inside the first write of run.json leaves its temporary file.
+        names = sorted(p.name for p in run_folder.iterdir() if not p.name.startswith(f".tmp-{RUN_NAME}-")) if run_folder.exists() else []
         if names not in ([], [LOCK_NAME]) and RUN_NAME not in names:
             raise _foreign(run_folder, names)
         check_writable(run_folder)

@@ -26,10 +26,25 @@ from pipelines.steps import Say, Step, StepContext, run_steps
 from pipelines.workflow import Tracked, around_steps
 
 TASK = "next_sentence"
+_TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
 
 
 def _text_bool(text: str) -> bool:
-    return text.lower() in {"true", "t", "1"}
+    if text.lower() not in {*_TRUE, *_FALSE}:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither of {', '.join((*_TRUE, *_FALSE))}")
+    return text.lower() in _TRUE
+
+
+def _positive(text: str) -> int:
+    if (value := _not_negative(text)) == 0:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,19 +63,19 @@ def build_parser() -> argparse.ArgumentParser:
     add("--learning_rate", type=float, default=1e-4, help="peak learning rate (default: 1e-4)")
     add("--lr_scheduler", choices=["linear_warmup_decay", "noam_decay"], default="linear_warmup_decay", help="(default: linear_warmup_decay)")
     add("--weight_decay", type=float, default=0.01, help="decoupled weight decay (default: 0.01)")
-    add("--num_train_steps", type=int, default=1_000_000, help="updates, on any number of workers (default: 1000000)")
-    add("--warmup_steps", type=int, default=5000, help="0: constant learning rate (default: 5000)")
-    add("--save_steps", type=int, default=10_000, help="updates between checkpoints (default: 10000)")
-    add("--validation_steps", type=int, default=1000, help="updates between validations, each a whole pass (default: 1000)")
-    add("--skip_steps", type=int, default=10, help="updates between log lines (default: 10)")
-    add("--max_seq_len", type=int, default=512, help="longer lines are left out (default: 512)")
-    add("--batch_size", type=int, default=8192, help="tokens in a global batch, padding included (default: 8192)")
+    add("--num_train_steps", type=_positive, default=1_000_000, help="updates, on any number of workers (default: 1000000)")
+    add("--warmup_steps", type=_not_negative, default=5000, help="0: constant learning rate (default: 5000)")
+    add("--save_steps", type=_positive, default=10_000, help="updates between checkpoints (default: 10000)")
+    add("--validation_steps", type=_positive, default=1000, help="updates between validations, each a whole pass (default: 1000)")
+    add("--skip_steps", type=_positive, default=10, help="updates between log lines (default: 10)")
+    add("--max_seq_len", type=_positive, default=512, help="longer lines are left out (default: 512)")
+    add("--batch_size", type=_positive, default=8192, help="tokens in a global batch, padding included (default: 8192)")
     add("--in_tokens", type=_text_bool, default=True, help="must be true: batches are token budgets, as in the seed's own pretraining")
     add("--use_fp16", type=_text_bool, default=False, help="bf16 arithmetic, which needs no loss scaling (default: false)")
-    add("--random_seed", type=int, default=1, help="every random choice follows from it (default: 1)")
-    add("--workers", type=int, default=1, help="ranks on Ray Train; 0: in this process (default: 1)")
-    add("--threads", type=int, default=2, help="CPU threads a rank (default: 2)")
-    add("--device_tokens", type=int, default=8192, help="padded tokens a device takes at once (default: 8192)")
+    add("--random_seed", type=_not_negative, default=1, help="every random choice follows from it (default: 1)")
+    add("--workers", type=_not_negative, default=1, help="ranks on Ray Train; 0: in this process (default: 1)")
+    add("--threads", type=_positive, default=2, help="CPU threads a rank (default: 2)")
+    add("--device_tokens", type=_positive, default=8192, help="padded tokens a device takes at once (default: 8192)")
     return parser
 
 

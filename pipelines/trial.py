@@ -19,6 +19,8 @@ from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, read_mani
 from ernie_core.registry import pick
 
 RESULT_NAME, OUTCOMES_NAME = "result.json", "outcomes.npy"
+METHOD = 1
+"""Version of how a trial trains beyond its settings (constants of `training.finetune`, optimiser): raised with any change, so that old trials are made again."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,14 @@ class Trial:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings in the trial's manifest."""
-        return {"benchmark": self.benchmark, "arm": self.arm, "learning_rate": self.learning_rate, "seed": self.seed, **self.settings}
+        return {
+            "benchmark": self.benchmark,
+            "arm": self.arm,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            **self.settings,
+            "method": METHOD,
+        }
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:

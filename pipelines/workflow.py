@@ -24,8 +24,8 @@ ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "report.h
 
 
 def run_folder(recipe: Recipe) -> Path:
-    """Return where the run lives: ROOT/NAME."""
-    return Path(recipe.root) / recipe.name
+    """Return where the run lives: ROOT/NAME, absolute, since Ray's workers stand in other folders."""
+    return Path(recipe.root).resolve() / recipe.name
 
 
 def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.yaml")) -> list[Step]:
@@ -38,7 +38,10 @@ def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.y
     if imported:
         rows = {name: {key: getattr(b, key) for key in BENCHMARK_ROWS} for name, b in benchmarks.items()}
         settings = {"seed": recipe.seed, "corpora": packages, "benchmarks": rows}
-        steps.append(Step("import", settings, (), _run_import))
+        from corpus_prep.packages import package_files
+
+        sources = sorted({*packages, *(b.package for b in benchmarks.values())})
+        steps.append(Step("import", settings, (), _run_import, tuple(str(path) for name in sources for path in package_files(name))))
     settings = {"seed": recipe.seed, "language": recipe.language, "corpora": _plain_corpora(recipe), **results_settings(recipe.prepare)}
     inputs = tuple(c.path for c in recipe.corpora.values() if c.path is not None) + ((recipe.prepare.vocab,) if recipe.prepare.vocab else ())
     steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
@@ -74,7 +77,7 @@ def _run_import(context: StepContext) -> Manifest:
 def corpora_of(recipe: Recipe, imported: Path | None) -> dict[str, dict[str, Any]]:
     """Return what preparation reads: name -> {"reader", "path", "title", "text"}; packages as the import step wrote them.
 
-    Example: ``{"news": {"reader": "jsonl", "path": "runs/demo/import/inews.jsonl", "title": "title", "text": "text"}}``.
+    Example: ``{"news": {"reader": "jsonl", "path": "/home/me/runs/demo/import/inews.jsonl", "title": "title", "text": "text"}}``.
     """
     corpora: dict[str, dict[str, Any]] = {}
     for name, corpus in recipe.corpora.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from prepare_helper import run_prepare, write_corpus
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -69,6 +68,8 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of made-up text, see `prepare_helper`; not to be written to."""
+    from prepare_helper import write_corpus
+
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder)
     return folder
@@ -77,6 +78,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What preparing `corpus` without Ray and without faults leaves; not to be written to."""
+    from prepare_helper import run_prepare
+
     out = tmp_path_factory.mktemp("whole")
     run_prepare(corpus, out)
     return out

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,8 +19,8 @@ from ernie_core.data.parquet_format import encode_parquet, read_parquet
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import gzip_members, write_shard
 from ernie_core.data.text_format import decode_text
-from ernie_core.errors import InputError, OutputError, printable
-from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, write_manifest
+from ernie_core.errors import InputError, printable
+from ernie_core.manifest import FileEntry, atomic_write
 
 _BLOCK_LINES = 512  # larger blocks are slower: they leave the processor cache
 
@@ -114,29 +114,6 @@ def import_filelist(
         name = f"shards/{task}/{subset}-{number:05d}"
         entries += write_shard(folder, name, rows.take(keep), task=task, subset=subset, group_rows=group_rows, encodings=encodings, extra_facts=facts)
     return entries
-
-
-def import_filelists(
-    lists: Mapping[str, Path], folder: Path, *, task: str, group_rows: int, max_seq_len: int, encodings: Sequence[str] = ("parquet", "text")
-) -> Manifest:
-    """Import one file list per subset into a new folder with a manifest of step ``prepare``.
-
-    Raises:
-        OutputError: E-OUTPUT-FOREIGN, the folder is not empty.
-        InputError: see `import_filelist`.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise OutputError("E-OUTPUT-FOREIGN", "the folder is not empty", where=str(folder), fix="name a new folder")
-    parents = {str(f.path): file_sha256(f.path) for path in lists.values() for f in read_filelist(path)}
-    entries: list[FileEntry] = []
-    subsets: dict[str, dict[str, int]] = {}
-    for subset, path in lists.items():
-        mine = import_filelist(path, folder, subset=subset, task=task, group_rows=group_rows, max_seq_len=max_seq_len, encodings=encodings)
-        entries += mine
-        shards = [e.facts for e in mine if e.facts["encoding"] == "lengths"]
-        subsets[subset] = {"files": len(shards), **{k: sum(f[k] for f in shards) for k in ("rows", "tokens", "dropped_long")}}
-    settings = {"task": task, "group_rows": group_rows, "max_seq_len": max_seq_len, "encodings": list(encodings)}
-    return write_manifest(folder, Manifest("prepare", settings, parents, tuple(entries), {"subsets": subsets}))
 
 
 def read_text_file(path: Path, token_label_names: Sequence[str] = ()) -> Rows:

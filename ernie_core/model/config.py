@@ -50,6 +50,9 @@ class ErnieConfig:
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "sent_type_vocab_size"):
+            if getattr(self, name) < 1:
+                raise _wrong(name, "at least 1", str(getattr(self, name)))
         if self.hidden_size % self.num_attention_heads:
             raise _wrong("hidden_size", "a multiple of num_attention_heads", f"{self.hidden_size} and {self.num_attention_heads} heads")
         if self.hidden_act not in ACTIVATIONS:
@@ -57,9 +60,6 @@ class ErnieConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise _wrong(name, "a probability in [0, 1)", str(getattr(self, name)))
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "sent_type_vocab_size"):
-            if getattr(self, name) < 1:
-                raise _wrong(name, "at least 1", str(getattr(self, name)))
 
     @property
     def intermediate_size(self) -> int:

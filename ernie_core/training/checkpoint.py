@@ -97,12 +97,22 @@ def _cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _write(path: Path, data: bytes) -> FileEntry:
     with path.open("wb") as f:
-        f.write(data[: len(data) // 2])
+        f.write(memoryview(data)[: len(data) // 2])
         failpoint("ckpt.mid_write")
-        f.write(data[len(data) // 2 :])
+        f.write(memoryview(data)[len(data) // 2 :])
         f.flush()
         os.fsync(f.fileno())
     return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def step_of(folder: Path) -> int:
+    """Return the step that a checkpoint's folder names.
+
+    Example: ``step_of(Path("checkpoints/step-00000011-0a1b2c3d"))`` -> ``11``.
+    """
+    found = _FOLDER.fullmatch(folder.name)
+    assert found is not None, folder
+    return int(found[1])
 
 
 def _attempts(root: Path) -> list[tuple[int, Path]]:

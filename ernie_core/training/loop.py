@@ -133,8 +133,7 @@ def train(
         on_step: called after each step.
         save_every: steps between calls of save(steps done, steps skipped so far), also made after the last step and before a
             stop; 0 = never. Rank 0 writes, but every rank calls it.
-        validate_every: steps between calls of validate(steps done), after the save, also after the last step; 0 = never. A run
-            resumed where a validation is due calls it first, since a kill may have fallen between the two.
+        validate_every: steps between calls of validate(steps done), after the save, also after the last step; 0 = never.
         should_stop: asked after each step; true on any rank stops all.
         skipped: steps skipped before `start_step`.
 

@@ -82,8 +82,7 @@ def unbroken(corpus: Path, tmp_path_factory: pytest.TempPathFactory, short_folde
 def test_a_killed_run_goes_on_to_equal_weights_and_the_same_mlflow_run(
     unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path, failpoint: str, resumed: int
 ) -> None:
-    shutil.copytree(unbroken / "runs" / "tiny" / "prepare", tmp_path / "runs" / "tiny" / "prepare")
-    (tmp_path / "runs" / "tiny" / "run.json").write_bytes((unbroken / "runs" / "tiny" / "run.json").read_bytes())
+    take_prepared(unbroken, tmp_path)
     recipe = write_recipe(tmp_path, corpus, workers=0, ranks=1)
     place = tmp_path / "runs" / "tiny" / "pretrain"
     once = str(tmp_path / "killed")
@@ -104,6 +103,12 @@ def test_a_killed_run_goes_on_to_equal_weights_and_the_same_mlflow_run(
     assert "pretrain: up to date" in third.stdout
 
 
+def take_prepared(finished: Path, target: Path) -> None:
+    """Copy the shards of a finished run, and its mark, into the root of another."""
+    shutil.copytree(finished / "runs" / "tiny" / "prepare", target / "runs" / "tiny" / "prepare")
+    shutil.copy(finished / "runs" / "tiny" / "run.json", target / "runs" / "tiny")
+
+
 def mlflow_runs(folder: Path) -> dict[str, tuple[str, str]]:
     """Return name -> (run id, status) of all runs in the folder's store."""
     with sqlite3.connect(folder / "runs" / "mlflow.db") as store:
@@ -113,10 +118,7 @@ def mlflow_runs(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_two_ranks_on_ray_see_the_samples_of_one_and_survive_a_killed_rank(unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path) -> None:
-    for name in ("prepare", "run.json"):
-        source = unbroken / "runs" / "tiny" / name
-        (tmp_path / "runs" / "tiny").mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / "runs" / "tiny" / name)
+    take_prepared(unbroken, tmp_path)
     recipe = write_recipe(tmp_path, corpus, workers=2, ranks=2)
     once = tmp_path / "killed"
     done = ernie(
@@ -139,12 +141,20 @@ def last_loss(folder: Path) -> float:
     return journal(folder)[24, "valid/knowledge_masking/lm_loss"]
 
 
+def test_multi_task_trains_and_validates_all_tasks_in_one_stage(unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path) -> None:
+    take_prepared(unbroken, tmp_path)
+    recipe = write_recipe(tmp_path, corpus, workers=0, ranks=1)
+    done = ernie(tmp_path, ["pretrain", str(recipe), "--set", "pretrain.schedule=multi_task"], environment(short_folder))
+    assert done.returncode == 0, done.stderr
+    found = {name for step, name in journal(tmp_path) if step == 24}
+    assert {"valid/knowledge_masking/lm_loss", "valid/next_sentence/lm_loss", "valid/next_sentence/acc"} <= found
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(
     corpus: Path, unbroken: Path, tmp_path: Path, short_folder: Path, workers: int
 ) -> None:
-    shutil.copytree(unbroken / "runs" / "tiny" / "prepare", tmp_path / "runs" / "tiny" / "prepare")
-    (tmp_path / "runs" / "tiny" / "run.json").write_bytes((unbroken / "runs" / "tiny" / "run.json").read_bytes())
+    take_prepared(unbroken, tmp_path)
     recipe = write_recipe(tmp_path, corpus, workers=workers, ranks=1)
     more = ["--set", "pretrain.iterations={knowledge_masking: 20000, next_sentence: 8}"]
     command = [sys.executable, "-m", "jobs.cli", "pretrain", str(recipe), *more]

@@ -42,16 +42,24 @@ def last_error(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.strip()
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["pretrain"], ["finetune"], ["report"], ["import-shards"], ["convert"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["pretrain"], ["finetune"], ["report"], ["convert"]])
 def test_every_command_has_a_help_that_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
     text = capsys.readouterr().out
     assert caught.value.code == 0
     assert len(text) > 200
-    if command not in (["import-shards"], ["convert"]):
+    if command != ["convert"]:
         assert "ernie run my.yaml --dry-run" in text
         assert "exit codes: 0 done" in text
+
+
+@pytest.mark.parametrize("job", ["run", "prepare", "pretrain", "finetune"])
+def test_every_job_runs_as_a_module_for_ray_job_submit(recipe: Path, job: str) -> None:
+    command = [sys.executable, "-m", f"jobs.{job}", str(recipe), "--print-config"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "name: mine" in done.stdout
 
 
 def test_every_example_in_the_help_is_a_command_that_parses(capsys: pytest.CaptureFixture[str]) -> None:

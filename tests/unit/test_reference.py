@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ernie_core.data.checks import check_rows
-from ernie_core.data.reference import convert_shard_file, import_filelist, import_filelists, read_filelist, read_text_file
-from ernie_core.data.shards import ENCODINGS, ShardSet
+from ernie_core.data.reference import convert_shard_file, import_filelist, read_filelist, read_text_file
+from ernie_core.data.shards import ShardSet
 from ernie_core.data.text_format import encode_text
-from ernie_core.errors import InputError, IntegrityError, OutputError
-from ernie_core.manifest import Manifest, read_manifest
+from ernie_core.errors import InputError, IntegrityError
+from ernie_core.manifest import Manifest
 from tests.unit.rows_helper import same, toy_rows
 
 LINE = b"1 5 2;0 0 0;0 1 2;-1 0 -1;1\n"
@@ -61,17 +61,6 @@ def test_one_shard_a_file_in_the_order_of_the_list(tmp_path: Path) -> None:
     entries = import_filelist(filelist(tmp_path, "b.gz\t1.1", "", "a.gz\t0"), tmp_path / "out", subset="train")
     found = [(e.facts["shard"], e.facts["rows"], e.facts["mask_word_probability"]) for e in entries if e.facts["encoding"] == "text"]
     assert found == [("shards/next_sentence/train-00000", 2, 1.1), ("shards/next_sentence/train-00001", 1, 0.0)]
-
-
-def test_an_imported_folder_has_a_manifest_that_opens(tmp_path: Path) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress(LINE * 5))
-    listed = filelist(tmp_path, "a.gz\t1.1")
-    import_filelists({"train": listed, "valid": listed}, tmp_path / "out", task="next_sentence", group_rows=2, max_seq_len=128)
-    manifest = read_manifest(tmp_path / "out", "prepare")
-    for encoding in ENCODINGS:
-        assert ShardSet.open(tmp_path / "out", manifest, "next_sentence", "valid", encoding).num_rows == 5
-    with pytest.raises(OutputError, match="not empty"):
-        import_filelists({"train": listed}, tmp_path / "out", task="next_sentence", group_rows=2, max_seq_len=128)
 
 
 @pytest.mark.parametrize(

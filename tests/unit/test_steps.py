@@ -131,6 +131,15 @@ def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path: Path, w
     assert tree(tmp_path) == before
 
 
+def test_a_kill_inside_the_first_write_leaves_a_folder_that_is_still_ours(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".lock").touch()
+    (tmp_path / "r" / ".tmp-run.json-77-0a1b2c3d").write_text("{")
+    ran: Lines = []
+    run_steps([make_step("a", ran)], tmp_path / "r", print)
+    assert ran == ["a"]
+
+
 def test_a_step_json_of_another_program_is_foreign(tmp_path: Path) -> None:
     ran: Lines = []
     run_steps([make_step("z", ran)], tmp_path / "r", print)
