@@ -172,16 +172,8 @@ class _Rank:
             return
         if self.journal is not None:
             self.log(log_line(result, self.meter))
-            self.journal.log(
-                result.step,
-                {
-                    **self.meter.metrics(),
-                    "train/learning_rate": result.learning_rate,
-                    "train/grad_norm": result.grad_norm,
-                    "train/stage": result.feed.stage + 1,
-                    "train/tokens": self.tokens,
-                },  # fmt: skip
-            )
+            figures = {"train/learning_rate": result.learning_rate, "train/grad_norm": result.grad_norm, "train/stage": result.feed.stage + 1}
+            self.journal.log(result.step, {**self.meter.metrics(), **figures, "train/tokens": self.tokens})
         self.meter.restart()
 
     def save(self, step: int, skipped: tuple[int, ...]) -> None:
