@@ -64,8 +64,9 @@ class _Rank:
         self.tasks = {name: tasks[name] for name in self.settings["iterations"]}
         self.config = ErnieConfig(**arguments["config"])
         self.reading = Reading(
-            self.seed, self.machine["device_tokens"], self.config.vocab_size, _num_leading_specials(self.vocab), self.vocab.mask_id, self.vocab.pad_id
-        )
+            self.seed, self.machine["device_tokens"], self.config.vocab_size, _num_leading_specials(self.vocab), self.vocab.mask_id,
+            self.vocab.pad_id, self.settings["mask_probability"],
+        )  # fmt: skip
         self.valid = {name: self._shards(prepared, manifest, name, "valid") for name in self.tasks}
         train_rows = {name: self._shards(prepared, manifest, name, "train") for name in self.tasks}
         self.feed = PretrainFeed(

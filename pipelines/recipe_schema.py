@@ -152,6 +152,9 @@ class Pretrain(Settings):
         {"knowledge_masking": 1200, "next_sentence": 200, "sentence_reordering": 200, "token_document": 200},
         description="training steps given to each task, over all stages",
     )
+    mask_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.15, description="share of units hidden; 0.15 is ERNIE's, more gives a short pretraining more to learn from"
+    )
     lm_mode: Literal["always", "own_task"] = Field(
         "always", description="masked LM in every batch (always), or in masking iterations only (own_task)"
     )

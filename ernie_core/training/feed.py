@@ -68,6 +68,7 @@ class Reading:
         seed: the recipe's seed.
         device_tokens: most padded tokens in a micro-batch.
         vocab_size, num_special, mask_id, pad_id: of the vocabulary; see `masking.mask_rows`.
+        mask_probability: of a unit being a masking target, in validation too.
     """
 
     seed: int
@@ -76,6 +77,7 @@ class Reading:
     num_special: int
     mask_id: int
     pad_id: int
+    mask_probability: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -267,5 +269,5 @@ def _micro_batches(rows: Rows, codes: NDArray[np.int64] | None, task: Task, read
         masked = None
         if codes is not None:
             masked = mask_rows(few, unit=codes[part], seed=reading.seed, epoch=epoch, vocab_size=reading.vocab_size,
-                               num_special=reading.num_special, mask_id=reading.mask_id)  # fmt: skip
+                               num_special=reading.num_special, mask_id=reading.mask_id, probability=reading.mask_probability)  # fmt: skip
         yield collate(few, masked, task_id=task.task_id, pad_id=reading.pad_id)
