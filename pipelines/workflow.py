@@ -174,16 +174,21 @@ def check_inputs(recipe: Recipe) -> None:
     """Find every input file of the recipe before anything is started.
 
     Raises:
-        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-PACKAGE.
+        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-PACKAGE, E-VOCAB-FORMAT.
     """
     from corpus_prep.packages import package_files
     from corpus_prep.readers import input_files
+    from ernie_core.vocab import Vocab
 
     for name, corpus in recipe.corpora.items():
         if corpus.package is not None:
             package_files(corpus.package)
         else:
             input_files(name, str(corpus.path))
+    for benchmark in recipe.finetune.benchmarks.values() if recipe.finetune else ():
+        package_files(benchmark.package)
+    if recipe.prepare.vocab is not None:
+        Vocab.load(Path(recipe.prepare.vocab))
 
 
 @dataclass(frozen=True)

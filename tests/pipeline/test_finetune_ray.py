@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import pytest
-
-from pipelines.finetune import finetune
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from finetune_helper import toy_step
+
+from ernie_core.errors import ResourceError
+from pipelines.finetune import finetune
+from pipelines.ray_train import map_tasks
 
 
 @pytest.mark.ray
@@ -24,3 +24,14 @@ def test_two_workers_and_none_write_equal_results(tmp_path: Path) -> None:
         found.append([(context.folder / "results.json").read_bytes(), *((p.parent.name, p.read_bytes()) for p in trials)])
     assert len(found[0]) == 7
     assert found[0] == found[1]
+
+
+def dies(_item: int) -> int:
+    os._exit(1)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_work_at_which_processes_die_ends_with_a_named_error() -> None:
+    with pytest.raises(ResourceError, match="E-WORKER-DIED"):
+        list(map_tasks(dies, [1], 1))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_helper import FINGERPRINT, HEADS, make_batch, make_config, processes, read_log, run, train_12_steps, weights_sha256
 
-from ernie_core.errors import IntegrityError, OutputError
+from ernie_core.errors import IntegrityError, OutputError, ResourceError
 from ernie_core.model.embeddings import TorchBatch
 from ernie_core.model.ernie import ErnieForBenchmark, ErnieForPretraining
 from ernie_core.model.heads import Head
@@ -165,6 +165,6 @@ def test_a_full_disk_or_missing_right_is_named(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_write", full)
-    with pytest.raises(Exception, match="E-DISK-FULL"):
+    with pytest.raises(ResourceError, match="E-DISK-FULL"):
         save(tmp_path, 1)
     shutil.rmtree(tmp_path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rows_helper import toy_rows
 
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
 from ernie_core.errors import IntegrityError
-from tests.unit.rows_helper import toy_rows
 
 
 def check(rows: Rows) -> None:

@@ -7,11 +7,11 @@ import gzip
 from pathlib import Path
 
 import pytest
+from rows_helper import toy_rows
 
 from ernie_core.data.parquet_format import encode_parquet
 from ernie_core.data.text_format import encode_text
 from jobs.convert import add_convert_arguments, convert
-from tests.unit.rows_helper import toy_rows
 
 
 def run(*argv: str) -> int:

@@ -124,6 +124,14 @@ def test_every_world_size_sees_the_same_global_batches(world):
         assert {rank[number].tokens for rank in ranks} == {expected.tokens}
 
 
+def test_the_mask_probability_is_the_share_of_targets():
+    shares = {}
+    for probability in (0.15, 0.4):
+        batches = [b for step in steps_of(feed(unit="basic", reading=replace(READING, mask_probability=probability))) for b in step.batches]
+        shares[probability] = sum(b.target_ids.size for b in batches) / sum(int((b.lengths - 2).sum()) for b in batches)
+    assert shares == {p: pytest.approx(p, abs=0.02) for p in shares}
+
+
 def test_a_rank_reads_its_own_rows_only():
     one = feed(1, 4)
     step = one.next()

@@ -189,7 +189,7 @@ def test_a_damaged_trial_is_run_again_with_equal_bytes(finished_step: tuple[Path
 
 def test_a_run_killed_before_a_commit_goes_on_with_the_trials_that_are_left(finished_step: tuple[Path, Manifest], tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests/unit'); from pathlib import Path; from pipelines.finetune import finetune; import finetune_helper as t;"
+        "import sys; sys.path.insert(0, 'tests'); from pathlib import Path; from pipelines.finetune import finetune; import finetune_helper as t;"
         f"c, a, _ = t.toy_step(Path({str(tmp_path)!r}), names=['reviews']); finetune(c, **a)"
     )
     environment = {**os.environ, "ERNIE_FAILPOINT": "trial.before_commit:3", "PYTHONPATH": "."}

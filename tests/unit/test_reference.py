@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from rows_helper import same, toy_rows
 
 from ernie_core.data.checks import check_rows
 from ernie_core.data.reference import convert_shard_file, import_filelist, read_filelist, read_text_file
@@ -13,7 +14,6 @@ from ernie_core.data.shards import ShardSet
 from ernie_core.data.text_format import encode_text
 from ernie_core.errors import InputError, IntegrityError
 from ernie_core.manifest import Manifest
-from tests.unit.rows_helper import same, toy_rows
 
 LINE = b"1 5 2;0 0 0;0 1 2;-1 0 -1;1\n"
 

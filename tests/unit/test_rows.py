@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows_helper import same, samples, toy_rows
 
 from ernie_core.data.rows import Rows
-from tests.unit.rows_helper import same, samples, toy_rows
 
 
 @settings(max_examples=25)

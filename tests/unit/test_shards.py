@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rows_helper import same, toy_rows
 
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ENCODINGS, ShardSet, sample_ids, write_shard
@@ -18,7 +19,6 @@ from ernie_core.data.text_format import encode_text
 from ernie_core.errors import InputError, IntegrityError
 from ernie_core.manifest import FileEntry, Manifest, file_sha256, write_manifest
 from ernie_core.schemas import Sample
-from tests.unit.rows_helper import same, toy_rows
 
 TASK = "token_document"
 NAMES = (TASK,)

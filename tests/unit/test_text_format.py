@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rows_helper import same, samples
 
 from ernie_core.data.rows import Rows
 from ernie_core.data.text_format import decode_text, encode_text
 from ernie_core.errors import InputError
 from ernie_core.schemas import Sample
-from tests.unit.rows_helper import same, samples
 
 LINE = b"1 5 2;0 0 0;0 1 2;-1 0 -1;1\n"
 NAMES = ("one", "two")

@@ -26,14 +26,6 @@ from pipelines.outbox import SHIPPED_NAME, Shipped, Wanted, clean, read_state, s
 from pipelines.tracking import Run, open_run, ship_rest
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with all its tables, which take seconds to make."""
-    root = tmp_path_factory.mktemp("store")
-    MlflowClient(tracking_uri=tracking_uri(str(root), None)).search_experiments()
-    return root / "mlflow.db"
-
-
 @pytest.fixture
 def root(tmp_path: Path, empty_store: Path) -> Path:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
