@@ -41,9 +41,45 @@ def test_the_ten_lines_for_your_own_text_prepare_it(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "mine" / "pretrain" / "model" / "model.safetensors").exists()
 
 
+GUARD = """
+import ipaddress, os, socket
+real = socket.socket.connect
+def connect(self, address):
+    host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+    if host not in ("localhost", "") and not ipaddress.ip_address(host).is_loopback:
+        open(os.environ["CONNECTED"], "a").write(f"{address}\\n")
+        raise OSError("no network in this test")
+    return real(self, address)
+def getaddrinfo(host, *rest, **more):
+    if host not in (None, "", "localhost", "127.0.0.1", "::1", socket.gethostname()):
+        open(os.environ["CONNECTED"], "a").write(f"looked up {host}\\n")
+        raise OSError("no network in this test")
+    return looked_up(host, *rest, **more)
+looked_up, socket.socket.connect, socket.getaddrinfo = socket.getaddrinfo, connect, getaddrinfo
+"""
+
+
+def guarded(folder: Path) -> dict[str, str]:
+    """Return an environment in which Python writes every use of the network to connected.txt; nothing in it switches telemetry off."""
+    (folder / "guard").mkdir(exist_ok=True)
+    (folder / "guard" / "sitecustomize.py").write_text(GUARD, encoding="utf-8")
+    silencers = {"MLFLOW_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED", "CI"}
+    env = {name: value for name, value in os.environ.items() if name not in silencers}
+    return env | {"PYTHONPATH": str(folder / "guard"), "CONNECTED": str(folder / "connected.txt")}
+
+
+@pytest.mark.parametrize("code", ["socket.create_connection(('192.0.2.1', 80))", "socket.create_connection(('example.org', 80))"])
+def test_the_guard_sees_a_connection(tmp_path: Path, code: str) -> None:
+    assert subprocess.run([sys.executable, "-c", f"import socket; {code}"], env=guarded(tmp_path), capture_output=True, check=False).returncode == 1
+    assert (tmp_path / "connected.txt").exists()
+
+
 def run(arguments: list[str], folder: Path) -> str:
+    """Run the command as a user does, and see that it asks nothing of the network."""
+    connected, env = folder / "connected.txt", guarded(folder)
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments], cwd=folder, env={**os.environ}, capture_output=True, text=True, check=False, timeout=200
+        [sys.executable, "-m", "jobs.cli", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stderr
+    assert not connected.exists(), connected.read_text(encoding="utf-8")
     return done.stdout
