@@ -139,14 +139,14 @@ def _shown(log: Path, total: int, say: Say) -> Iterator[None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=1) as bar:
         shown = bar.add_task("steps", total=total)
         start = log.stat().st_size if log.exists() else 0
 
         def follow() -> None:
             offset, last = start, False
             while not last:
-                last = ended.wait(0.5)
+                last = ended.wait(1.0)
                 if not log.exists():
                     continue
                 with log.open("rb") as f:
