@@ -67,7 +67,7 @@ def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed
     pairs = [(name, arm) for name in benchmarks for arm in settings["arms"]]
     first, *others = dict.fromkeys(settings["seeds"])
     rates = {name: sorted(set(settings["benchmarks"][name]["learning_rates"])) for name in benchmarks}
-    with Progress(*_columns(), console=Console(stderr=True)) as bar:
+    with Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
         runner = _Runner(context.say, workers, bar, sum(len(rates[name]) + len(others) for name, _ in pairs))
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
         chosen = {pair: _best_rate(done, *pair) for pair in pairs}
