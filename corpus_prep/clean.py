@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,15 +24,20 @@ class CleanDocument:
     paragraphs: tuple[tuple[str, str], ...]
 
 
-def clean(raw: RawDocument) -> CleanDocument | None:
+def clean(raw: RawDocument, html_entities: bool) -> CleanDocument | None:
     """Return the document normalised, or None if no text is left.
+
+    Args:
+        raw: as read.
+        html_entities: replace entities such as ``&nbsp;`` and ``&#20320;`` by their characters first.
 
     Example: paragraphs ("　Ａ股上涨。", "") -> (("a股上涨。", "A股上涨。"),).
     """
-    paragraphs = tuple(pair for pair in map(normalise, raw.paragraphs) if pair[0])
+    texts, title = (raw.paragraphs, raw.title) if not html_entities else (tuple(map(html.unescape, raw.paragraphs)), html.unescape(raw.title))
+    paragraphs = tuple(pair for pair in map(normalise, texts) if pair[0])
     if not paragraphs:
         return None
-    return CleanDocument(content_id([lower for lower, _ in paragraphs]), raw.work, normalise(raw.title)[0], paragraphs)
+    return CleanDocument(content_id([lower for lower, _ in paragraphs]), raw.work, normalise(title)[0], paragraphs)
 
 
 def content_id(paragraphs: Sequence[str]) -> str:

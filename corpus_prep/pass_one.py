@@ -17,6 +17,7 @@ import numpy as np
 from corpus_prep.clean import CleanDocument, clean
 from corpus_prep.commit import begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination, TokenHashes
+from corpus_prep.filters import filtered_by
 from corpus_prep.readers import Reject, Split, documents, read_split
 from corpus_prep.segment import SEGMENTER, Segmenter, dictionary_path, load_segmenter
 from corpus_prep.sentences import split_sentences
@@ -74,14 +75,14 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     pieces, input_sha256 = read_split(split)
     inputs = {
         "input": input_sha256, "reader": sha256_of([split.corpus, split.reader, split.title, split.text, split.share]), "software": sha256_of(software()),
-        "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, plan.settings["valid_share"]]),
+        "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *(plan.settings[k] for k in ("valid_share", "html_entities", "filters"))]),
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
     if not reasons:
         return []
     begin(folder, name, split_name(split))
     contamination = _contamination(folder / "tables" / "contamination.npy", plan.benchmarks, plan.tables["contamination.npy"])
-    kept, counts, facts = select_documents(split, pieces, contamination)
+    kept, counts, facts = select_documents(split, pieces, contamination, plan.settings["filters"], html_entities=plan.settings["html_entities"])
     built = [segment_document(document, split.corpus, load_segmenter()) for document in kept]
     part = {**counts, "doc_ids": [d.doc_id for d in built], **offers(built, plan)}
     files = [
@@ -97,15 +98,17 @@ def _placed(entry: FileEntry, place: str) -> FileEntry:
 
 
 def select_documents(
-    split: Split, pieces: Sequence[bytes], contamination: Contamination
+    split: Split, pieces: Sequence[bytes], contamination: Contamination, filters: Mapping[str, float], *, html_entities: bool
 ) -> tuple[list[CleanDocument], dict[str, Any], dict[str, Any]]:
     """Return the documents of a split worth keeping, {"tokens": counts of their basic tokens}, and the split's facts.
 
-    Facts: read = kept + empty + rejected + unsampled + duplicates + contaminated; "rejects" and "contaminated_documents" name up to 20 each.
+    Facts: read = kept + empty + rejected + unsampled + duplicates + filtered + contaminated, the last two by name of filter and
+    benchmark; "rejects" and "contaminated_documents" name up to 20 each.
     """
     facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, "read": 0, "kept": 0, "empty": 0, "rejected": 0}
     facts |= {"unsampled": 0, "duplicates": 0}
     rejects: list[dict[str, Any]] = []
+    filtered: Counter[str] = Counter()
     unique: dict[str, CleanDocument] = {}
     for raw in documents(split, pieces):
         facts["read"] += 1
@@ -113,13 +116,15 @@ def select_documents(
             facts["rejected"] += 1
             rejects.append(asdict(raw))
             continue
-        document = clean(raw)
+        document = clean(raw, html_entities)
         if document is None:
             facts["empty"] += 1
         elif not sampled(document.doc_id, split.share):
             facts["unsampled"] += 1
         elif document.doc_id in unique:
             facts["duplicates"] += 1
+        elif name := filtered_by([lower for lower, _ in document.paragraphs], filters):
+            filtered[name] += 1
         else:
             unique[document.doc_id] = document
     hashes = TokenHashes()
@@ -135,7 +140,7 @@ def select_documents(
         {"doc_id": d.doc_id, "work": d.work, "title": d.title, "benchmark": o} for d, o in zip(unique.values(), owners, strict=True) if o is not None
     ]
     facts |= {
-        "kept": len(kept), "contaminated": dict(Counter(n["benchmark"] for n in named)), "chars": sum(len(p) for d in kept for p, _ in d.paragraphs),
+        "kept": len(kept), "filtered": dict(filtered), "contaminated": dict(Counter(n["benchmark"] for n in named)), "chars": sum(len(p) for d in kept for p, _ in d.paragraphs),
         "rejects": rejects[:MAX_NAMED], "contaminated_documents": named[:MAX_NAMED],
     }  # fmt: skip
     return kept, {"tokens": dict(counts)}, facts

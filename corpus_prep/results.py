@@ -60,28 +60,31 @@ def _describe(reject: Mapping[str, Any]) -> str:
 
 
 def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequence[int]]) -> dict[str, Any]:
-    """Return counts over all splits and by source; read = kept + empty + rejected + unsampled + duplicates + contaminated, checked.
+    """Return counts over all splits and by source, read = kept + all the others, checked.
 
-    "contaminated_by" counts by benchmark; "contaminated_documents" and "rejects" name up to 50 each.
+    "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each.
     """
     by_source: dict[str, Counter[str]] = {}
     contaminated_by: Counter[str] = Counter()
+    filtered_by: Counter[str] = Counter()
     for number in sorted(entries):
         facts = entries[number].facts
         counts = by_source.setdefault(facts["source"], Counter())
         counts.update({name: facts[name] for name in _COUNTS})
         counts.update(kept=-len(duplicates[number]), duplicates=len(duplicates[number]))
         counts.update(contaminated=sum(facts["contaminated"].values()), bytes=facts["bytes"], chars=facts["chars"])
+        counts.update(filtered=sum(facts["filtered"].values()))
         contaminated_by.update(facts["contaminated"])
+        filtered_by.update(facts["filtered"])
     total: Counter[str] = Counter()
     for counts in by_source.values():
         total.update(counts)
-    left = sum(total[name] for name in ("kept", "empty", "rejected", "unsampled", "duplicates", "contaminated"))
+    left = sum(total[name] for name in ("kept", "empty", "rejected", "unsampled", "duplicates", "filtered", "contaminated"))
     assert left == total["read"], f"{total['read']} documents read, {left} accounted for"
     named = [d for number in sorted(entries) for d in entries[number].facts["contaminated_documents"]]
     rejects = [r for number in sorted(entries) for r in entries[number].facts["rejects"]]
     return {
-        **dict(total), "by_source": {source: dict(counts) for source, counts in by_source.items()}, "contaminated_by": dict(contaminated_by),
+        **dict(total), "by_source": {source: dict(counts) for source, counts in by_source.items()}, "contaminated_by": dict(contaminated_by), "filtered_by": dict(filtered_by),
         "contaminated_documents": named[:_MAX_NAMED], "rejects": rejects[:_MAX_NAMED],
     }  # fmt: skip
 

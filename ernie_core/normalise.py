@@ -39,6 +39,7 @@ _SPACE = re.compile(f" *[{_SPACES.replace(' ', '')}][{_SPACES}]*|  +")
 _ODD_CASE = re.compile("[İΣ]")
 _CLUSTER = re.compile(r"\w[^\w\s]+")
 _BASIC = re.compile(f"[{_CJK}{_PUNCTUATION}]|[^ {_CJK}{_PUNCTUATION}]+")
+_IDEOGRAPH = re.compile(f"[{_CJK}]")
 _RUN = re.compile(f"[^ {_CJK}{_PUNCTUATION}]")
 
 
@@ -93,6 +94,14 @@ def basic_spans(text: str) -> list[tuple[int, int]]:
     Example: ``basic_spans("a 好")`` -> ``[(0, 1), (2, 3)]``.
     """
     return [m.span() for m in _BASIC.finditer(text)]
+
+
+def num_cjk(text: str) -> int:
+    """Return how many characters are CJK ideographs.
+
+    Example: ``num_cjk("买 iphone 吧")`` -> ``2``.
+    """
+    return len(_IDEOGRAPH.findall(text))
 
 
 def is_run_char(c: str) -> bool:

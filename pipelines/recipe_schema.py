@@ -43,9 +43,18 @@ def _checked_benchmark(name: str) -> str:
     return name
 
 
+def _checked_filter(name: str) -> str:
+    from corpus_prep.filters import FILTERS
+
+    if name not in FILTERS:
+        raise ValueError(f"unknown filter {name!r}; one of {closest(name, FILTERS)}")
+    return name
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
 Package = Annotated[str, AfterValidator(_checked_package)]
 TaskName = Annotated[str, AfterValidator(_checked_task)]
+FilterName = Annotated[str, AfterValidator(_checked_filter)]
 BenchmarkName = Annotated[str, AfterValidator(_checked_benchmark)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -99,12 +108,24 @@ class Prepare(Settings):
     max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens")
     vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
     vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
+    html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
+    filters: dict[FilterName, float] = Field(
+        {}, description="leave poor documents out: min_chars, max_chars, min_chinese_share, max_repeated_share, each with its number"
+    )
     exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
     max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")
     tasks: Annotated[dict[TaskName, dict[str, Any]], Field(min_length=1)] = Field(
         {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
         description="pretraining tasks to build rows for, each with its own options",
     )
+
+    @field_validator("filters")
+    @classmethod
+    def _possible_filters(cls, filters: dict[str, float]) -> dict[str, float]:
+        from corpus_prep.filters import check_filters
+
+        check_filters(filters)
+        return filters
 
     @field_validator("tasks")
     @classmethod
