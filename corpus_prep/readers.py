@@ -1,33 +1,25 @@
-"""Input files: cut into splits at record boundaries, and read as documents or rejections. Only `\\n` ends a line (reliability F43-F48).
+"""Corpora: cut into splits at record boundaries, and read as documents or rejections. Only `\\n` ends a line (reliability F43-F48).
 
 A *split* is the unit of work and retry: a byte range of one file, or several small files of one corpus.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ernie_core.errors import InputError, RecipeError, closest
+from corpus_prep.inputs import Part, cut, input_files, read_part
+from ernie_core.errors import RecipeError, closest
 
 READERS = ("text", "jsonl")
 _BOUNDARY = {"jsonl": re.compile(rb"\n"), "text": re.compile(rb"\n[ \t\r]*\n")}
-_CHUNK_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class Part:
-    """Bytes start:end of a file."""
-
-    path: str
-    start: int
-    end: int
+ENCODINGS = ("utf-8", "gb18030", "big5")
+"""Those in which no byte of a longer character is a line break."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +35,7 @@ class Split:
     title: str
     text: str
     share: float
+    encoding: str
     parts: tuple[Part, ...]
 
     @property
@@ -82,11 +75,11 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
     """Cut all corpora into splits of about `split_bytes`, numbered in order of corpus name, file name and offset.
 
     Args:
-        corpora: name -> {"reader": "text" | "jsonl", "path": glob, "title": key or None, "text": key, "share": 0 to 1}.
+        corpora: name -> {"reader": "text" | "jsonl", "path": glob, "title": key or None, "text": key, "share": 0 to 1, "encoding": one of ENCODINGS}.
         split_bytes: a file is cut at the first record boundary past a multiple of this; smaller files are put together.
 
     Raises:
-        InputError: E-CORPUS-MISSING (no file matches), E-CORPUS-EMPTY (only empty files), both naming corpus and pattern.
+        InputError: E-CORPUS-MISSING (no file matches), E-CORPUS-EMPTY (only empty files), both naming corpus and pattern; see `inputs.cut`.
         RecipeError: E-NAME, unknown reader.
     """
     splits: list[Split] = []
@@ -96,7 +89,7 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
             raise RecipeError("E-NAME", f"unknown reader {reader!r}", where=f"corpus {name}", expected=f"one of {closest(reader, READERS)}")
         filling: list[Part] = []
         groups: list[tuple[Part, ...]] = []
-        for part in _parts(input_files(name, str(corpus["path"])), reader, split_bytes):
+        for part in (p for path in input_files(name, str(corpus["path"])) for p in cut(path, _BOUNDARY[reader], split_bytes)):
             if filling and sum(p.end - p.start for p in filling) + part.end - part.start > split_bytes:
                 groups.append(tuple(filling))
                 filling = []
@@ -104,55 +97,18 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
         groups.append(tuple(filling))
         splits += [
             Split(
-                len(splits) + i, name, reader, str(corpus.get("title") or ""), str(corpus.get("text") or "text"), float(corpus.get("share", 1.0)), g
+                len(splits) + i,
+                name,
+                reader,
+                str(corpus.get("title") or ""),
+                str(corpus.get("text") or "text"),
+                float(corpus.get("share", 1.0)),
+                str(corpus.get("encoding", "utf-8")),
+                g,
             )
             for i, g in enumerate(groups)
         ]
     return splits
-
-
-def input_files(corpus: str, pattern: str) -> list[Path]:
-    """Return the non-empty files that match, absolute and sorted; hidden ones do not.
-
-    Raises:
-        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY.
-    """
-    files = sorted(Path(p).absolute() for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
-    full = [p for p in files if p.stat().st_size]
-    if not files:
-        raise InputError("E-CORPUS-MISSING", f"no file of corpus {corpus!r}", where=pattern, found="0 files", fix="correct the path in the recipe")
-    if not full:
-        raise InputError(
-            "E-CORPUS-EMPTY", f"corpus {corpus!r} is empty", where=pattern, found=f"{len(files)} files of 0 bytes", fix="give files with text"
-        )
-    return full
-
-
-def _parts(files: Sequence[Path], reader: str, split_bytes: int) -> Iterator[Part]:
-    for path in files:
-        size = path.stat().st_size
-        start = 0
-        with path.open("rb") as f:
-            while start < size:
-                end = _next_boundary(f, start + split_bytes, size, reader)
-                yield Part(str(path), start, end)
-                start = end
-
-
-def _next_boundary(f: BinaryIO, position: int, size: int, reader: str) -> int:
-    """Return the first offset at or after `position` where a record begins; the file's size if there is none."""
-    if position >= size:
-        return size
-    f.seek(position - 1)
-    window = b""
-    step = _CHUNK_BYTES
-    while chunk := f.read(step):
-        window += chunk
-        match = _BOUNDARY[reader].search(window)
-        if match:
-            return min(size, position - 1 + match.end())
-        step = len(window)
-    return size
 
 
 def read_split(split: Split) -> tuple[list[bytes], str]:
@@ -160,9 +116,7 @@ def read_split(split: Split) -> tuple[list[bytes], str]:
     h = hashlib.sha256()
     pieces = []
     for part in split.parts:
-        with open(part.path, "rb") as f:
-            f.seek(part.start)
-            data = f.read(part.end - part.start)
+        data = read_part(part)
         pieces.append(data)
         h.update(f"{Path(part.path).name}\0{part.start}\0{len(data)}\0".encode() + data)
     return pieces, h.hexdigest()
@@ -176,19 +130,23 @@ def documents(split: Split, pieces: Sequence[bytes]) -> Iterator[RawDocument | R
     for part, data in zip(split.parts, pieces, strict=True):
         for offset, record in _lines(data) if split.reader == "jsonl" else _blocks(data):
             try:
-                text = record.decode("utf-8")
+                text = record.decode(split.encoding)
                 title, paragraphs = _json_record(text, split) if split.reader == "jsonl" else ("", text.split("\n"))
             except (ValueError, RecursionError) as e:
                 yield Reject(
-                    part.path, part.start + offset, _reason(e), record[:80].hex(), guess_encoding(record) if isinstance(e, UnicodeDecodeError) else ""
+                    part.path,
+                    part.start + offset,
+                    _reason(e, split.encoding),
+                    record[:80].hex(),
+                    guess_encoding(record) if isinstance(e, UnicodeDecodeError) else "",
                 )
                 continue
             yield RawDocument(Path(part.path).name, part.start + offset, title, tuple(p.removesuffix("\r") for p in paragraphs))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, encoding: str) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8"
+        return f"not {encoding.upper()}"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(":")[0][:80]
 
 

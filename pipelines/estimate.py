@@ -57,13 +57,13 @@ class Estimate:
 
 def input_bytes(recipe: Recipe) -> tuple[int, float]:
     """Return (size of all input files, what the corpora's shares leave of it); a package used by two corpora counts twice."""
+    from corpus_prep.inputs import expanded_size, input_files
     from corpus_prep.packages import package_files
-    from corpus_prep.readers import input_files
 
     total, used = 0, 0.0
     for name, corpus in recipe.corpora.items():
         files = package_files(corpus.package) if corpus.package is not None else input_files(name, str(corpus.path))
-        size = sum(path.stat().st_size for path in files)
+        size = expanded_size(files)
         total, used = total + size, used + size * corpus.share
     return total, used
 
@@ -73,14 +73,14 @@ def parameters(model: Model, vocab_size: int) -> int:
     return model.num_hidden_layers * 12 * model.hidden_size**2 + (vocab_size + 512) * model.hidden_size + 2 * model.hidden_size**2
 
 
-def _work_per_token(model: Model, vocab_size: int) -> float:
-    """Return multiply-adds a token, up to a factor: the encoder's matrices, and logits at the 15 % masked positions."""
-    return model.num_hidden_layers * 12 * model.hidden_size**2 + 0.15 * vocab_size * model.hidden_size
+def _work_per_token(model: Model, vocab_size: int, mask_probability: float) -> float:
+    """Return multiply-adds a token, up to a factor: the encoder's matrices, and logits at the masked positions."""
+    return model.num_hidden_layers * 12 * model.hidden_size**2 + mask_probability * vocab_size * model.hidden_size
 
 
-def slowness(model: Model, vocab_size: int) -> float:
-    """Return how many times slower a token is than in the 4 x 256 encoder that the rates were measured on."""
-    return _work_per_token(model, vocab_size) / _work_per_token(Model(), 6000)
+def slowness(model: Model, vocab_size: int, mask_probability: float) -> float:
+    """Return how many times slower a token is than in the 4 x 256 encoder, 15 % masked, that the rates were measured on."""
+    return _work_per_token(model, vocab_size, mask_probability) / _work_per_token(Model(), 6000, 0.15)
 
 
 def estimate(recipe: Recipe) -> Estimate:
@@ -109,7 +109,7 @@ def _step(recipe: Recipe, name: str, used: float) -> StepEstimate:
         seconds, memory, note = _pretrain(recipe.pretrain, recipe.prepare.vocab_size, memory)
     elif name == "finetune" and recipe.finetune is not None and recipe.pretrain is not None:
         trials = _num_trials(recipe.finetune)
-        slow = slowness(recipe.pretrain.model, 0)
+        slow = slowness(recipe.pretrain.model, 0, 0)
         per_row = TRIAL_S_PER_ROW[_precision(recipe.pretrain.precision)] * slow
         seconds = _trial_rows(recipe.finetune) * per_row / workers
         memory += workers * (PROCESS_BYTES + 16 * parameters(recipe.pretrain.model, recipe.prepare.vocab_size))
@@ -126,7 +126,7 @@ def _precision(precision: str) -> str:
 
 def _pretrain(settings: Pretrain, vocab_size: int, memory: float) -> tuple[float, float, str]:
     steps = sum(settings.iterations.values())
-    rate = TRAIN_TOKENS_PER_S[_precision(settings.precision)] / slowness(settings.model, vocab_size) * settings.workers
+    rate = TRAIN_TOKENS_PER_S[_precision(settings.precision)] / slowness(settings.model, vocab_size, settings.mask_probability) * settings.workers
     activations = min(settings.device_tokens, settings.batch_tokens) * settings.model.hidden_size * settings.model.num_hidden_layers * 4 * 30
     memory += settings.workers * (PROCESS_BYTES + 16 * parameters(settings.model, vocab_size) + activations)
     return (

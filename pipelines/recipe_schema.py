@@ -77,7 +77,8 @@ class Corpus(Settings):
     reader: Literal["text", "jsonl"] | None = Field(
         None, description="text: a line is a paragraph, a blank line ends a document; jsonl: a line is a document"
     )
-    path: str | None = Field(None, description="files, a glob from the current folder")
+    path: str | None = Field(None, description="files, a glob from the current folder; .gz, .bz2, .xz and .zst are expanded")
+    encoding: Literal["utf-8", "gb18030", "big5"] = Field("utf-8", description="of the files: utf-8, gb18030, big5")
     title: str | None = Field(None, description="jsonl: key of the title")
     text: str = Field("text", description="jsonl: key of the text, with a line break between paragraphs")
     share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of its documents to use, chosen by their hash")
@@ -90,6 +91,8 @@ class Corpus(Settings):
             raise ValueError("reader and path go together")
         if self.title is not None and self.reader != "jsonl":
             raise ValueError("title is for reader: jsonl")
+        if self.encoding != "utf-8" and self.reader is None:
+            raise ValueError("encoding goes with reader and path")
         return self
 
 

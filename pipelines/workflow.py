@@ -82,7 +82,14 @@ def corpora_of(recipe: Recipe, imported: Path | None) -> dict[str, dict[str, Any
     corpora: dict[str, dict[str, Any]] = {}
     for name, corpus in recipe.corpora.items():
         if corpus.package is None:
-            corpora[name] = {"reader": corpus.reader, "path": corpus.path, "title": corpus.title, "text": corpus.text, "share": corpus.share}
+            corpora[name] = {
+                "reader": corpus.reader,
+                "path": corpus.path,
+                "title": corpus.title,
+                "text": corpus.text,
+                "share": corpus.share,
+                "encoding": corpus.encoding,
+            }
         elif imported is not None:
             path = str(imported / f"{corpus.package}.jsonl")
             corpora[name] = {"reader": "jsonl", "path": path, "title": "title", "text": "text", "share": corpus.share}
@@ -176,8 +183,8 @@ def check_inputs(recipe: Recipe) -> None:
     Raises:
         InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-PACKAGE, E-VOCAB-FORMAT.
     """
+    from corpus_prep.inputs import input_files
     from corpus_prep.packages import package_files
-    from corpus_prep.readers import input_files
     from ernie_core.vocab import Vocab
 
     for name, corpus in recipe.corpora.items():
