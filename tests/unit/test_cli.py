@@ -202,7 +202,7 @@ def test_a_recipe_of_own_text_has_neither_import_nor_training(recipe: Path) -> N
     loaded = load_recipe(recipe)
     steps = steps_of(loaded)
     assert [(s.name, s.parents, s.inputs) for s in steps] == [("prepare", (), ("a.txt",)), ("report", ("prepare",), ())]
-    assert corpora_of(loaded, None) == {"a": {"reader": "text", "path": "a.txt", "title": None, "text": "text", "share": 1.0}}
+    assert corpora_of(loaded, None) == {"a": {"reader": "text", "path": "a.txt", "title": None, "text": "text", "share": 1.0, "encoding": "utf-8"}}
 
 
 def test_settings_of_fine_tuning_do_not_touch_the_steps_before(recipe: Path) -> None:
