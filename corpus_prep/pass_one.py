@@ -29,7 +29,7 @@ from ernie_core.schemas import Document, Sentence
 from ernie_core.seeding import key, uniform
 from ernie_core.tasks.next_sentence import groups
 
-DATA_FORMAT = 1  # raised when the same input would give other bytes
+DATA_FORMAT = 2  # raised when the same input would give other bytes
 MAX_NAMED = 20  # rejected and contaminated documents named by a split
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WORD, PHRASE, ENTITY = 0, 1, 2
+KINDS = ("text", "dialogue", "qa", "query", "pair")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +40,42 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One cleaned document: `doc_id` 16 hex digits, `source` the corpus name, `work` the file or book it comes from, paragraphs of sentences."""
+    """One cleaned document: paragraphs of sentences, and what its paragraphs are.
+
+    Args:
+        doc_id: 16 hex digits.
+        source: the corpus's name.
+        work: the file or book it comes from.
+        title: "" for none.
+        paragraphs: of a dialogue, its turns; of a question, the question and its answers; and so on, see `roles`.
+        kind: one of KINDS.
+        roles: one a paragraph, () for kind "text". dialogue: the speaker, "" where turns carry none. qa: "question", then "accepted"
+            or "answer". query: "query", then "clicked", "shown" or "title". pair: "sentence1", "sentence2".
+        label: of a pair, as the file has it; "" for none.
+
+    Example: a dialogue of two turns -> kind "dialogue", roles ("A", "B").
+    """
 
     doc_id: str
     source: str
     work: str
     title: str
     paragraphs: tuple[tuple[Sentence, ...], ...]
+    kind: str = "text"
+    roles: tuple[str, ...] = ()
+    label: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "doc_id": self.doc_id, "source": self.source, "work": self.work, "title": self.title,
             "paragraphs": [[sentence_to_json(s) for s in p] for p in self.paragraphs],
+            "kind": self.kind, "roles": list(self.roles), "label": self.label,
         }  # fmt: skip
 
     @staticmethod
     def from_json(row: dict[str, Any]) -> Document:
         paragraphs = tuple(tuple(sentence_from_json(s) for s in p) for p in row["paragraphs"])
-        return Document(row["doc_id"], row["source"], row["work"], row["title"], paragraphs)
+        return Document(row["doc_id"], row["source"], row["work"], row["title"], paragraphs, row["kind"], tuple(row["roles"]), row["label"])
 
 
 def sentence_to_json(s: Sentence) -> list[Any]:

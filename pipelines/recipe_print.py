@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipelines.recipe_schema import Recipe, Settings, changes_results
+from pipelines.recipe_base import Settings, changes_results
+from pipelines.recipe_schema import Recipe
 
 
 def print_config(recipe: Recipe) -> str:

@@ -1,144 +1,18 @@
-"""What a recipe may say: every field with its meaning, unit and default, and whether it changes results (DESIGN, Checkpoint: that one mark)."""
+"""What a recipe may say: every field with its meaning, unit and default; corpora and preparation stand in `recipe_prepare`."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, model_validator
 
-from ernie_core.errors import closest
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name: lower-case letters, digits and _, a letter first, at most 64")
-    return name
-
-
-def _checked_package(name: str) -> str:
-    from corpus_prep.packages import PACKAGES
-
-    if name not in PACKAGES:
-        raise ValueError(f"unknown package {name!r}; one of {closest(name, PACKAGES)}")
-    return name
-
-
-def _checked_task(name: str) -> str:
-    from ernie_core.tasks.base import all_tasks
-
-    if name not in (tasks := all_tasks()):
-        raise ValueError(f"unknown task {name!r}; one of {closest(name, tasks)}")
-    return name
-
-
-def _checked_benchmark(name: str) -> str:
-    from ernie_core.benchmarks.base import all_benchmarks
-
-    if name not in (benchmarks := all_benchmarks()):
-        raise ValueError(f"unknown benchmark {name!r}; one of {closest(name, benchmarks)}")
-    return name
-
-
-def _checked_filter(name: str) -> str:
-    from corpus_prep.filters import FILTERS
-
-    if name not in FILTERS:
-        raise ValueError(f"unknown filter {name!r}; one of {closest(name, FILTERS)}")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_checked_name)]
-Package = Annotated[str, AfterValidator(_checked_package)]
-TaskName = Annotated[str, AfterValidator(_checked_task)]
-FilterName = Annotated[str, AfterValidator(_checked_filter)]
-BenchmarkName = Annotated[str, AfterValidator(_checked_benchmark)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-
-
-def free(default: Any, description: str) -> Any:
-    """A field that does not change results: it may differ between two runs of one recipe."""
-    return Field(default, description=description, json_schema_extra={"changes_results": False})
-
-
-class Settings(BaseModel):
-    """Base of every section: exact types, no unknown keys, finite numbers, read-only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Corpus(Settings):
-    package: Package | None = Field(None, description="an installed package to import: inews, peoples_daily, reviews")
-    reader: Literal["text", "jsonl"] | None = Field(
-        None, description="text: a line is a paragraph, a blank line ends a document; jsonl: a line is a document"
-    )
-    path: str | None = Field(None, description="files, a glob from the current folder; .gz, .bz2, .xz and .zst are expanded")
-    encoding: Literal["utf-8", "gb18030", "big5"] = Field("utf-8", description="of the files: utf-8, gb18030, big5")
-    title: str | None = Field(None, description="jsonl: key of the title")
-    text: str = Field("text", description="jsonl: key of the text, with a line break between paragraphs")
-    share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of its documents to use, chosen by their hash")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.package is None) == (self.reader is None):
-            raise ValueError("give either package, or reader and path")
-        if (self.reader is None) != (self.path is None):
-            raise ValueError("reader and path go together")
-        if self.title is not None and self.reader != "jsonl":
-            raise ValueError("title is for reader: jsonl")
-        if self.encoding != "utf-8" and self.reader is None:
-            raise ValueError("encoding goes with reader and path")
-        return self
+from pipelines.recipe_base import BenchmarkName, Name, Package, Positive, Rate, Settings, Share, TaskName, free
+from pipelines.recipe_prepare import Corpus, Prepare
 
 
 class Tracking(Settings):
     uri: str | None = free(None, "MLflow store or server; null: sqlite:///ROOT/mlflow.db")
     experiment: str = free("ernie", "MLflow experiment")
-
-
-class Prepare(Settings):
-    split_bytes: Annotated[int, Field(ge=1024)] = Field(4_000_000, description="bytes of input in one unit of work")
-    group_rows: Annotated[int, Field(ge=8, le=65536)] = Field(512, description="rows in a row group of a shard")
-    encodings: Annotated[list[Literal["parquet", "text"]], Field(min_length=1)] = Field(
-        ["parquet", "text"], description="shard encodings to write: parquet, text"
-    )
-    valid_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.02, description="share of documents kept for validation")
-    max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens")
-    vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
-    vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
-    html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
-    filters: dict[FilterName, float] = Field(
-        {}, description="leave poor documents out: min_chars, max_chars, min_chinese_share, max_repeated_share, each with its number"
-    )
-    exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
-    max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")
-    tasks: Annotated[dict[TaskName, dict[str, Any]], Field(min_length=1)] = Field(
-        {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
-        description="pretraining tasks to build rows for, each with its own options",
-    )
-
-    @field_validator("filters")
-    @classmethod
-    def _possible_filters(cls, filters: dict[str, float]) -> dict[str, float]:
-        from corpus_prep.filters import check_filters
-
-        check_filters(filters)
-        return filters
-
-    @field_validator("tasks")
-    @classmethod
-    def _known_options(cls, tasks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        from ernie_core.tasks.base import all_tasks
-
-        known = all_tasks()
-        for name, options in tasks.items():
-            known[name].classes(options)
-        return tasks
 
 
 class Model(Settings):
@@ -276,22 +150,3 @@ class Recipe(Settings):
                     f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.prepare.max_seq_len} (prepare.max_seq_len)"
                 )
         return self
-
-
-def results_settings(model: BaseModel) -> dict[str, Any]:
-    """Return the settings that change results, as JSON values: fields marked otherwise are left out, at every depth."""
-    return {name: _plain(getattr(model, name)) for name, info in type(model).model_fields.items() if changes_results(info)}
-
-
-def changes_results(info: FieldInfo) -> bool:
-    """Return the mark of a field: False if it may differ between two runs of one recipe."""
-    extra = info.json_schema_extra
-    return not isinstance(extra, dict) or bool(extra.get("changes_results", True))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return results_settings(value)
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list) else value

@@ -13,7 +13,8 @@ from typing import Any
 
 from ernie_core.errors import PreemptedError
 from ernie_core.manifest import Manifest
-from pipelines.recipe_schema import Recipe, results_settings
+from pipelines.recipe_base import results_settings
+from pipelines.recipe_schema import Recipe
 from pipelines.steps import Say, Step, StepContext, flat, run_steps
 
 STEP_NAMES = ("import", "prepare", "pretrain", "finetune", "report")

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 
 from ernie_core.errors import RecipeError
 from pipelines.recipe import load_recipe, parse_yaml
+from pipelines.recipe_base import changes_results, results_settings
 from pipelines.recipe_print import print_config
-from pipelines.recipe_schema import Recipe, changes_results, results_settings
+from pipelines.recipe_schema import Recipe
 
 OURS = sorted((Path(__file__).parents[2] / "pipelines/recipes").glob("*.yaml"))
 SMALL = "name: mine\ncorpora:\n  a: {reader: text, path: x.txt}\n"

@@ -1,0 +1,91 @@
+"""What every section of a recipe is made of: strict settings, checked names, and the mark "changes results" (DESIGN, Checkpoint)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from ernie_core.errors import closest
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name: lower-case letters, digits and _, a letter first, at most 64")
+    return name
+
+
+def _checked_package(name: str) -> str:
+    from corpus_prep.packages import PACKAGES
+
+    if name not in PACKAGES:
+        raise ValueError(f"unknown package {name!r}; one of {closest(name, PACKAGES)}")
+    return name
+
+
+def _checked_task(name: str) -> str:
+    from ernie_core.tasks.base import all_tasks
+
+    if name not in (tasks := all_tasks()):
+        raise ValueError(f"unknown task {name!r}; one of {closest(name, tasks)}")
+    return name
+
+
+def _checked_benchmark(name: str) -> str:
+    from ernie_core.benchmarks.base import all_benchmarks
+
+    if name not in (benchmarks := all_benchmarks()):
+        raise ValueError(f"unknown benchmark {name!r}; one of {closest(name, benchmarks)}")
+    return name
+
+
+def _checked_filter(name: str) -> str:
+    from corpus_prep.filters import FILTERS
+
+    if name not in FILTERS:
+        raise ValueError(f"unknown filter {name!r}; one of {closest(name, FILTERS)}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Package = Annotated[str, AfterValidator(_checked_package)]
+TaskName = Annotated[str, AfterValidator(_checked_task)]
+FilterName = Annotated[str, AfterValidator(_checked_filter)]
+BenchmarkName = Annotated[str, AfterValidator(_checked_benchmark)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+def free(default: Any, description: str) -> Any:
+    """A field that does not change results: it may differ between two runs of one recipe."""
+    return Field(default, description=description, json_schema_extra={"changes_results": False})
+
+
+class Settings(BaseModel):
+    """Base of every section: exact types, no unknown keys, finite numbers, read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def results_settings(model: BaseModel) -> dict[str, Any]:
+    """Return the settings that change results, as JSON values: fields marked otherwise are left out, at every depth."""
+    return {name: _plain(getattr(model, name)) for name, info in type(model).model_fields.items() if changes_results(info)}
+
+
+def changes_results(info: FieldInfo) -> bool:
+    """Return the mark of a field: False if it may differ between two runs of one recipe."""
+    extra = info.json_schema_extra
+    return not isinstance(extra, dict) or bool(extra.get("changes_results", True))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return results_settings(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,73 @@
+"""What a recipe says of raw text and its preparation: `corpora` and `prepare`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pipelines.recipe_base import FilterName, Package, Settings, Share, TaskName
+
+
+class Corpus(Settings):
+    package: Package | None = Field(None, description="an installed package to import: inews, peoples_daily, reviews")
+    reader: Literal["text", "jsonl"] | None = Field(
+        None, description="text: a line is a paragraph, a blank line ends a document; jsonl: a line is a document"
+    )
+    path: str | None = Field(None, description="files, a glob from the current folder; .gz, .bz2, .xz and .zst are expanded")
+    encoding: Literal["utf-8", "gb18030", "big5"] = Field("utf-8", description="of the files: utf-8, gb18030, big5")
+    title: str | None = Field(None, description="jsonl: key of the title")
+    text: str = Field("text", description="jsonl: key of the text, with a line break between paragraphs")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of its documents to use, chosen by their hash")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.package is None) == (self.reader is None):
+            raise ValueError("give either package, or reader and path")
+        if (self.reader is None) != (self.path is None):
+            raise ValueError("reader and path go together")
+        if self.title is not None and self.reader != "jsonl":
+            raise ValueError("title is for reader: jsonl")
+        if self.encoding != "utf-8" and self.reader is None:
+            raise ValueError("encoding goes with reader and path")
+        return self
+
+
+class Prepare(Settings):
+    split_bytes: Annotated[int, Field(ge=1024)] = Field(4_000_000, description="bytes of input in one unit of work")
+    group_rows: Annotated[int, Field(ge=8, le=65536)] = Field(512, description="rows in a row group of a shard")
+    encodings: Annotated[list[Literal["parquet", "text"]], Field(min_length=1)] = Field(
+        ["parquet", "text"], description="shard encodings to write: parquet, text"
+    )
+    valid_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.02, description="share of documents kept for validation")
+    max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens")
+    vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
+    vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
+    html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
+    filters: dict[FilterName, float] = Field(
+        {}, description="leave poor documents out: min_chars, max_chars, min_chinese_share, max_repeated_share, each with its number"
+    )
+    exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
+    max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")
+    tasks: Annotated[dict[TaskName, dict[str, Any]], Field(min_length=1)] = Field(
+        {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
+        description="pretraining tasks to build rows for, each with its own options",
+    )
+
+    @field_validator("filters")
+    @classmethod
+    def _possible_filters(cls, filters: dict[str, float]) -> dict[str, float]:
+        from corpus_prep.filters import check_filters
+
+        check_filters(filters)
+        return filters
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_options(cls, tasks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        from ernie_core.tasks.base import all_tasks
+
+        known = all_tasks()
+        for name, options in tasks.items():
+            known[name].classes(options)
+        return tasks
