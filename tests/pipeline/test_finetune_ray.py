@@ -26,12 +26,11 @@ def test_two_workers_and_none_write_equal_results(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def dies(_item: int) -> int:
-    os._exit(1)
-
-
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_work_at_which_processes_die_ends_with_a_named_error() -> None:
+    def dies(_item: int) -> int:  # in here, so that it travels by value: workers cannot import a test's file
+        os._exit(1)
+
     with pytest.raises(ResourceError, match="E-WORKER-DIED"):
         list(map_tasks(dies, [1], 1))

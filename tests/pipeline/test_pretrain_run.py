@@ -25,7 +25,7 @@ name: tiny
 root: runs
 workers: {workers}
 corpora: {{own: {{reader: text, path: "{corpus}/*.txt"}}}}
-prepare: {{split_bytes: 8192, group_rows: 16, vocab_size: 600, max_seq_len: 64, valid_share: 0.1, tasks: {{knowledge_masking: {{}}, next_sentence: {{}}}}}}
+prepare: {{split_bytes: 8192, group_rows: 16, vocab_size: 600, max_seq_len: 128, valid_share: 0.2, tasks: {{knowledge_masking: {{}}, next_sentence: {{}}}}}}
 pretrain:
   model: {{num_hidden_layers: 2, hidden_size: 32, num_attention_heads: 2, dropout: 0.1}}
   stages: [{{enter: [knowledge_masking], mask_unit: word}}, {{enter: [next_sentence], mask_unit: entity}}]

@@ -217,7 +217,8 @@ def test_the_dry_run_scales_with_the_work_and_writes_nothing(recipe: Path, capsy
     for word in ("import ", "prepare ", "pretrain ", "finetune ", "report ", "tokens", "rows", "shards", "GiB", "time "):
         assert word in text
     assert sorted(recipe.parent.rglob("*")) == before
-    one, two = (estimate(load_recipe(DEMO, [f"pretrain.iterations.knowledge_masking={n}"])) for n in (1200, 12000))
+    settings = (["pretrain.precision=fp32", f"pretrain.iterations.knowledge_masking={n}"] for n in (1200, 12000))
+    one, two = (estimate(load_recipe(DEMO, s)) for s in settings)
     assert two.trained_tokens - one.trained_tokens == 10800 * 768
     assert two.seconds > one.seconds + 500
     assert slowness(Model(hidden_size=512), 6000, 0.15) > 3
