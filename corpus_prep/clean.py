@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise, repeat
 
-from corpus_prep.readers import RawDocument
+from corpus_prep.readers.base import RawDocument, join_words
 from ernie_core.normalise import normalise
 from ernie_core.seeding import key
+
+_NEED_FIRST = ("qa", "query", "pair")
+"""Kinds whose first paragraph is what the others answer: nothing without it, nor alone."""
 
 
 @dataclass(frozen=True)
 class CleanDocument:
     """A document after normalisation. `doc_id`: 16 hex digits of its paragraphs alone, so equal texts have equal ids.
 
-    `paragraphs` are (lower-cased, original case) pairs, equal in length code point for code point.
+    `paragraphs` are (lower-cased, original case) pairs, equal in length code point for code point; `kind`, `roles` and `label` are
+    those of `schemas.Document`; `words` are a paragraph's words where its file had them cut, joining to the lower-cased text, or ().
     """
 
     doc_id: str
     work: str
     title: str
     paragraphs: tuple[tuple[str, str], ...]
+    kind: str = "text"
+    roles: tuple[str, ...] = ()
+    label: str = ""
+    words: tuple[tuple[str, ...], ...] = ()
 
 
 def clean(raw: RawDocument, html_entities: bool) -> CleanDocument | None:
-    """Return the document normalised, or None if no text is left.
+    """Return the document normalised, or None if no text is left (of a question, query or pair: nothing to go with it).
 
     Args:
         raw: as read.
@@ -33,11 +42,30 @@ def clean(raw: RawDocument, html_entities: bool) -> CleanDocument | None:
 
     Example: paragraphs ("　Ａ股上涨。", "") -> (("a股上涨。", "A股上涨。"),).
     """
-    texts, title = (raw.paragraphs, raw.title) if not html_entities else (tuple(map(html.unescape, raw.paragraphs)), html.unescape(raw.title))
-    paragraphs = tuple(pair for pair in map(normalise, texts) if pair[0])
-    if not paragraphs:
+    unescape: Callable[[str], str] = html.unescape if html_entities else str
+    found = [_paragraph(unescape(text), tuple(map(unescape, words))) for text, words in zip(raw.paragraphs, raw.words or repeat(()), strict=False)]
+    kept = [i for i, (pair, _) in enumerate(found) if pair[0]]
+    if not kept or (raw.kind in _NEED_FIRST and (kept[0] > 0 or len(kept) < 2)):
         return None
-    return CleanDocument(content_id([lower for lower, _ in paragraphs]), raw.work, normalise(title)[0], paragraphs)
+    paragraphs = tuple(found[i][0] for i in kept)
+    roles, words = (tuple(raw.roles[i] for i in kept) if raw.roles else ()), (tuple(found[i][1] for i in kept) if raw.words else ())
+    doc_id = content_id([lower for lower, _ in paragraphs])
+    return CleanDocument(doc_id, raw.work, normalise(unescape(raw.title))[0], paragraphs, raw.kind, roles, raw.label, words)
+
+
+def _paragraph(text: str, words: tuple[str, ...]) -> tuple[tuple[str, str], tuple[str, ...]]:
+    """Return a paragraph normalised, and its given words cut from the lower-cased text.
+
+    Words that normalise together otherwise than one by one (a word that is a combining mark) keep their lengths, the last one the rest.
+    """
+    pairs = [pair for pair in map(normalise, words) if pair[0]]
+    if not pairs:
+        return normalise(text), ()
+    originals = join_words([original for _, original in pairs])
+    lower, original = normalise("".join(originals))
+    ends = list(accumulate(map(len, originals)))
+    bounds = [0, *(min(end, len(lower)) for end in ends[:-1]), len(lower)]
+    return (lower, original), tuple(lower[a:b] for a, b in pairwise(bounds) if a < b)
 
 
 def content_id(paragraphs: Sequence[str]) -> str:

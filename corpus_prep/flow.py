@@ -23,7 +23,7 @@ from corpus_prep.commit import Entry, read_entry
 from corpus_prep.dedup import benchmark_texts, contamination_table
 from corpus_prep.pass_one import Plan, pass_one, software
 from corpus_prep.pass_two import pass_two
-from corpus_prep.readers import Split, plan_splits
+from corpus_prep.splits import Split, plan_splits
 from corpus_prep.tables import Tables, reduce_tables, unpack
 from ernie_core import errors
 from ernie_core.errors import ErnieError
@@ -50,7 +50,7 @@ def prepare(
     """Make shards, corpus tables, audit and card in `folder`; splits that an earlier, unfinished run committed are kept.
 
     Args:
-        corpora: name -> {"reader", "path" (a glob), "title", "text"}, see `readers.plan_splits`.
+        corpora: name -> {"reader", "path" (a glob), "title", "text"}, see `splits.plan_splits`.
         settings: the recipe's `prepare` section.
         benchmarks_texts: dev and test TSVs whose texts must not be trained on; the folder's name is the benchmark's.
         folder: the step's folder.

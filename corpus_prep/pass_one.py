@@ -6,9 +6,11 @@ What it writes depends on the split's bytes, the benchmarks' texts, settings and
 from __future__ import annotations
 
 import functools
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from corpus_prep.clean import CleanDocument, clean
 from corpus_prep.commit import begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination, TokenHashes
 from corpus_prep.filters import filtered_by
-from corpus_prep.readers import Reject, Split, documents, read_split
+from corpus_prep.readers.base import Reject
 from corpus_prep.segment import SEGMENTER, Segmenter, dictionary_path, load_segmenter
 from corpus_prep.sentences import split_sentences
 from corpus_prep.spans import make_sentence
+from corpus_prep.splits import Split, documents, read_split
 from corpus_prep.tables import SUBSETS, offer_negatives, pack, subset_of
 from ernie_core.manifest import FileEntry, atomic_write, file_sha256, sha256_of
 from ernie_core.normalise import NORMALISER_VERSION, basic_tokens
@@ -152,15 +155,25 @@ def sampled(doc_id: str, share: float) -> bool:
 
 
 def segment_document(document: CleanDocument, source: str, segmenter: Segmenter) -> Document:
-    """Return the document cut into sentences, words and entities."""
-    return Document(document.doc_id, source, document.work, document.title, tuple(tuple(_sentences(*p, segmenter)) for p in document.paragraphs))
+    """Return the document cut into sentences, words and entities; words that its file had cut are kept."""
+    words = document.words or repeat(())
+    paragraphs = tuple(tuple(_sentences(*p, w, segmenter)) for p, w in zip(document.paragraphs, words, strict=False))
+    return Document(document.doc_id, source, document.work, document.title, paragraphs, document.kind, document.roles, document.label)
 
 
-def _sentences(lower: str, original: str, segmenter: Segmenter) -> Iterator[Sentence]:
+def _given(words: list[str]) -> Callable[[str], list[str]]:
+    return lambda _text: words
+
+
+def _sentences(lower: str, original: str, words: Sequence[str], segmenter: Segmenter) -> Iterator[Sentence]:
+    ends = list(accumulate(map(len, words)))
     start = 0
     for text in split_sentences(original):
-        yield make_sentence(lower[start : start + len(text)], text, segmenter.words, segmenter.tag)
-        start += len(text)
+        end = start + len(text)
+        bounds = [start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end]
+        given = [lower[a:b] for a, b in pairwise(bounds)]
+        yield make_sentence(lower[start:end], text, _given(given) if words else segmenter.words, segmenter.tag)
+        start = end
 
 
 def offers(built: Sequence[Document], plan: Plan) -> dict[str, Any]:

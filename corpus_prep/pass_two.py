@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from corpus_prep.commit import begin, commit, read_entry, reasons_to_work
 from corpus_prep.pass_one import Plan, software, split_name
-from corpus_prep.readers import Split
+from corpus_prep.splits import Split
 from corpus_prep.tables import SUBSETS, SpanPool, load_pool, subset_of, unpack
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows

@@ -11,7 +11,7 @@ from prepare_helper import SETTINGS, bytes_of, run_prepare
 from corpus_prep.dedup import contamination_table
 from corpus_prep.flow import _on_ray
 from corpus_prep.pass_one import Plan
-from corpus_prep.readers import plan_splits
+from corpus_prep.splits import plan_splits
 from ernie_core.errors import ResourceError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]

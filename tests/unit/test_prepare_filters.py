@@ -11,7 +11,7 @@ from prepare_helper import document, run_prepare, write_corpus
 
 from corpus_prep.clean import clean
 from corpus_prep.filters import FILTERS, check_filters, chinese_share, filtered_by, num_chars, repeated_share
-from corpus_prep.readers import RawDocument
+from corpus_prep.readers.base import RawDocument
 from ernie_core.errors import RecipeError
 
 DOCUMENT = ["第一句话在这里。第二句话在那里。第一句话在这里。", "plain english text 好"]

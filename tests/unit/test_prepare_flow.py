@@ -12,7 +12,7 @@ from prepare_helper import SETTINGS, Runner, bytes_of, document, run_prepare, wr
 from corpus_prep.commit import begin
 from corpus_prep.dedup import contamination_table
 from corpus_prep.pass_one import Plan, pass_one, sampled, select_documents
-from corpus_prep.readers import plan_splits, read_split
+from corpus_prep.splits import plan_splits, read_split
 from corpus_prep.tables import SpanPool, length_bin, pack, reduce_tables, subset_of, unpack
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import InputError, ResourceError

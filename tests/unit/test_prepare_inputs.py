@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from corpus_prep import inputs
 from corpus_prep.inputs import MAX_PARTS, Part, cut, read_part
-from corpus_prep.readers import RawDocument, documents, plan_splits, read_split
+from corpus_prep.readers.base import RawDocument
+from corpus_prep.splits import documents, plan_splits, read_split
 from ernie_core.errors import InputError
 
 BLANK = re.compile(rb"\n[ \t\r]*\n")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_prep.readers import RawDocument, Reject, documents, guess_encoding, plan_splits, read_split
+from corpus_prep.readers.base import RawDocument, Reject
+from corpus_prep.splits import documents, guess_encoding, plan_splits, read_split
 from ernie_core.errors import InputError, RecipeError
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus_prep.inputs import Part, cut, input_files, read_part
+from corpus_prep.readers.base import RawDocument, Reject
 from ernie_core.errors import RecipeError, closest
 
 READERS = ("text", "jsonl")
@@ -48,27 +49,6 @@ class Split:
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Split:
         return Split(**{**row, "parts": tuple(Part(**p) for p in row["parts"])})
-
-
-@dataclass(frozen=True)
-class RawDocument:
-    """A document as it stands in its file: `work` is the file's name, `offset` the byte where it begins."""
-
-    work: str
-    offset: int
-    title: str
-    paragraphs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A record that is no document: where, why, its first 80 bytes, and the encoding it seems to have, if any."""
-
-    path: str
-    offset: int
-    reason: str
-    head_hex: str
-    encoding: str
 
 
 def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> list[Split]:

@@ -1,0 +1,1 @@
+"""How raw text becomes documents: one reader a file, found by its name in the recipe."""
