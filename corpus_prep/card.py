@@ -46,6 +46,7 @@ def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, S
     tasks: Mapping[str, Mapping[str, Any]] = facts.get("tasks", {})
     lines = ["# Data card", "", "## Corpus", ""]
     lines += _table(("fact", "value"), list(_flat({name: value for name, value in facts.items() if name != "tasks"})))
+    lines += ["", "## Documents left out", "", *_left_out(facts.get("documents", {}))]
     lines += ["", "## Rows", ""]
     lengths = {name: _length_cells(shards[name]) for name in tasks if name in shards}
     lines += _table(
@@ -62,6 +63,15 @@ def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, S
     for name, source in shards.items():
         lines += ["", f"### {name}", "", "~~~~text", *(_readable(s, vocab, name) for s in _spread(source)), "~~~~"]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(documents: Mapping[str, Any]) -> list[str]:
+    """Return three documents of each reason, so that a person can judge the rule."""
+    rows = [(f"rejected: {r['reason']}", r["path"], f"byte {r['offset']}", f"bytes {r['head_hex'][:32]}") for r in documents.get("rejects", [])[:3]]
+    for name, found in documents.get("filtered_documents", {}).items():
+        rows += [("filtered: " + name, d["work"], d["title"], d["head"]) for d in found]
+    rows += [("contaminated: " + d["benchmark"], d["work"], d["title"], d["head"]) for d in documents.get("contaminated_documents", [])[:3]]
+    return _table(("reason", "file", "title or place", "begins"), [tuple(printable(cell, 120) for cell in row) for row in rows])
 
 
 def _audit_lines(audit: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise, repeat
 
 from corpus_prep.readers.base import RawDocument, join_words
-from ernie_core.normalise import normalise
+from ernie_core.normalise import Normaliser
 from ernie_core.seeding import key
 
 _NEED_FIRST = ("qa", "query", "pair")
@@ -32,37 +32,44 @@ class CleanDocument:
     label: str = ""
     words: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def lowered(self) -> list[str]:
+        """Return the paragraphs, lower-cased."""
+        return [lower for lower, _ in self.paragraphs]
 
-def clean(raw: RawDocument, html_entities: bool) -> CleanDocument | None:
+
+def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool) -> CleanDocument | None:
     """Return the document normalised, or None if no text is left (of a question, query or pair: nothing to go with it).
 
     Args:
         raw: as read.
+        normaliser: of the run.
         html_entities: replace entities such as ``&nbsp;`` and ``&#20320;`` by their characters first.
 
     Example: paragraphs ("　Ａ股上涨。", "") -> (("a股上涨。", "A股上涨。"),).
     """
     unescape: Callable[[str], str] = html.unescape if html_entities else str
-    found = [_paragraph(unescape(text), tuple(map(unescape, words))) for text, words in zip(raw.paragraphs, raw.words or repeat(()), strict=False)]
+    given = zip(raw.paragraphs, raw.words or repeat(()), strict=False)
+    found = [_paragraph(unescape(text), tuple(map(unescape, words)), normaliser) for text, words in given]
     kept = [i for i, (pair, _) in enumerate(found) if pair[0]]
     if not kept or (raw.kind in _NEED_FIRST and (kept[0] > 0 or len(kept) < 2)):
         return None
     paragraphs = tuple(found[i][0] for i in kept)
     roles, words = (tuple(raw.roles[i] for i in kept) if raw.roles else ()), (tuple(found[i][1] for i in kept) if raw.words else ())
     doc_id = content_id([lower for lower, _ in paragraphs])
-    return CleanDocument(doc_id, raw.work, normalise(unescape(raw.title))[0], paragraphs, raw.kind, roles, raw.label, words)
+    return CleanDocument(doc_id, raw.work, normaliser(unescape(raw.title))[0], paragraphs, raw.kind, roles, raw.label, words)
 
 
-def _paragraph(text: str, words: tuple[str, ...]) -> tuple[tuple[str, str], tuple[str, ...]]:
+def _paragraph(text: str, words: tuple[str, ...], normaliser: Normaliser) -> tuple[tuple[str, str], tuple[str, ...]]:
     """Return a paragraph normalised, and its given words cut from the lower-cased text.
 
     Words that normalise together otherwise than one by one (a word that is a combining mark) keep their lengths, the last one the rest.
     """
-    pairs = [pair for pair in map(normalise, words) if pair[0]]
+    pairs = [pair for pair in map(normaliser, words) if pair[0]]
     if not pairs:
-        return normalise(text), ()
+        return normaliser(text), ()
     originals = join_words([original for _, original in pairs])
-    lower, original = normalise("".join(originals))
+    lower, original = normaliser("".join(originals))
     ends = list(accumulate(map(len, originals)))
     bounds = [0, *(min(end, len(lower)) for end in ends[:-1]), len(lower)]
     return (lower, original), tuple(lower[a:b] for a, b in pairwise(bounds) if a < b)

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus_prep.token_stream import TokenStream, token_stream
 from ernie_core.errors import InputError
-from ernie_core.normalise import basic_tokens, normalise
-from ernie_core.seeding import key
+from ernie_core.normalise import Normaliser
 
 RUN_TOKENS = 13  # TASKS, Contamination
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplication loses nothing
-
-
-class TokenHashes(dict[str, int]):
-    """Basic token -> 64-bit hash, remembered."""
-
-    def __missing__(self, token: str) -> int:
-        value = key("token", token)
-        self[token] = value
-        return value
-
-    def array(self, tokens: Sequence[str]) -> NDArray[np.uint64]:
-        """Return uint64[len(tokens)]."""
-        return np.fromiter(map(self.__getitem__, tokens), np.uint64, len(tokens))
 
 
 def run_hashes(token_hashes: NDArray[np.uint64], width: int = RUN_TOKENS) -> NDArray[np.uint64]:
@@ -36,18 +24,39 @@ def run_hashes(token_hashes: NDArray[np.uint64], width: int = RUN_TOKENS) -> NDA
 
     Example: 15 tokens -> 3 hashes; 12 tokens -> none.
     """
-    out = np.zeros(max(0, len(token_hashes) - width + 1), np.uint64)
-    if len(out):
-        with np.errstate(over="ignore"):
-            for i in range(width):
-                out = (out + token_hashes[i : i + len(out)]) * _MULTIPLIER
+    return _hashes_at(token_hashes, np.arange(max(0, len(token_hashes) - width + 1)), width)
+
+
+def _hashes_at(token_hashes: NDArray[np.uint64], starts: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
+    out = np.zeros(len(starts), np.uint64)
+    with np.errstate(over="ignore"):
+        for i in range(width):
+            out = (out + token_hashes[starts + i]) * _MULTIPLIER
     return out
 
 
-def text_hashes(token_hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the hashes by which a text is compared: its runs, or one of its whole where it is shorter than a run."""
-    short = len(token_hashes) < RUN_TOKENS
-    return run_hashes(token_hashes, max(1, len(token_hashes))) if short else run_hashes(token_hashes)
+def compared_runs(stream: TokenStream, apart: Collection[int] = ()) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the hashes by which documents are compared, and the number of the document that each belongs to.
+
+    They are a document's 13-token runs, or one hash of its whole where it is shorter; and, of the documents in `apart`, one of each
+    paragraph that is shorter, so that a question is found whatever its answers are.
+    """
+    document_of = np.repeat(np.arange(len(stream.document_starts) - 1), np.diff(stream.document_starts))
+    runs = run_hashes(stream.hashes)
+    inside = np.flatnonzero(document_of[: len(runs)] == document_of[RUN_TOKENS - 1 :])
+    hashes, owners = [runs[inside]], [document_of[inside]]
+    starts, lengths = stream.document_starts[:-1], np.diff(stream.document_starts)
+    if apart:
+        held = np.diff(stream.paragraph_starts) > 0
+        places = stream.paragraph_starts[:-1][held]
+        mine = np.isin(document_of[places], list(apart))
+        starts = np.concatenate([starts, places[mine]])
+        lengths = np.concatenate([lengths, np.diff(stream.paragraph_starts)[held][mine]])
+    for width in range(1, RUN_TOKENS):
+        short = starts[lengths == width]
+        hashes.append(_hashes_at(stream.hashes, short, width))
+        owners.append(document_of[short])
+    return np.concatenate(hashes), np.concatenate(owners)
 
 
 @dataclass(frozen=True)
@@ -58,19 +67,31 @@ class Contamination:
     hashes: NDArray[np.uint64]
     owners: NDArray[np.int16]
 
-    def owners_of(self, texts: Sequence[NDArray[np.uint64]]) -> list[str | None]:
-        """Return for each text (token hashes) the benchmark that it shares a run with, or None.
+    @cached_property
+    def _marks(self) -> NDArray[np.bool_]:
+        """Of the first bits of a hash, whether the table may hold it: spares the search for nearly all runs."""
+        marks = np.zeros(1 << self._num_bits, bool)
+        marks[self.hashes >> np.uint64(64 - self._num_bits)] = True
+        return marks
 
-        A text under 13 tokens counts only if it is equal to a benchmark's text of its own length.
+    @property
+    def _num_bits(self) -> int:
+        return min(26, len(self.hashes).bit_length() + 5)
+
+    def owners_of(self, stream: TokenStream, apart: Collection[int] = ()) -> list[str | None]:
+        """Return for each document the first benchmark, by name, that it shares a run with, or None.
+
+        A document under 13 tokens counts only if it is equal to a benchmark's text; so does each paragraph of the documents in `apart`.
         """
+        found: list[str | None] = [None] * (len(stream.document_starts) - 1)
         if not len(self.hashes):
-            return [None] * len(texts)
-        runs, text_of_run = _runs_of_all(texts)
-        at = np.minimum(np.searchsorted(self.hashes, runs), len(self.hashes) - 1)
-        hits = np.flatnonzero(self.hashes[at] == runs)
-        found: list[str | None] = [None] * len(texts)
-        for hit in hits[::-1]:
-            found[int(text_of_run[hit])] = self.names[int(self.owners[at[hit]])]
+            return found
+        runs, document_of = compared_runs(stream, apart)
+        likely = np.flatnonzero(self._marks[runs >> np.uint64(64 - self._num_bits)])
+        at = np.minimum(np.searchsorted(self.hashes, runs[likely]), len(self.hashes) - 1)
+        hit = self.hashes[at] == runs[likely]
+        for document, owner in zip(document_of[likely[hit]].tolist(), self.owners[at[hit]].tolist(), strict=True):
+            found[document] = min(found[document] or self.names[owner], self.names[owner])
         return found
 
     def to_bytes(self) -> bytes:
@@ -87,29 +108,19 @@ class Contamination:
         return Contamination(tuple(names), hashes, np.load(buffer, allow_pickle=False))
 
 
-def _runs_of_all(texts: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the hashes of all texts and the index of the text each comes from; long texts are hashed as one array."""
-    lengths = np.array([len(t) for t in texts], np.int64)
-    text_of_token = np.repeat(np.arange(len(texts)), lengths)
-    joined = np.concatenate([np.zeros(0, np.uint64), *texts])
-    runs = run_hashes(joined)
-    inside = text_of_token[: len(runs)] == text_of_token[len(joined) - len(runs) :]
-    short = np.flatnonzero((lengths > 0) & (lengths < RUN_TOKENS))
-    wholes = [text_hashes(texts[i]) for i in short.tolist()]
-    return np.concatenate([runs[inside], *wholes]), np.concatenate([text_of_token[: len(runs)][inside], short])
+def contamination_table(texts: Mapping[str, Sequence[str]], normaliser: Normaliser) -> Contamination:
+    """Return the runs of all texts of each benchmark, normalised as the corpus is.
 
-
-def contamination_table(texts: Mapping[str, Iterable[str]]) -> Contamination:
-    """Return the table of all runs of the texts of each benchmark, by name."""
-    hashes = TokenHashes()
+    Example: ``contamination_table({"b": ["很好"]}, Normaliser())`` -> one hash, of the whole text.
+    """
     names = tuple(sorted(texts))
-    found: dict[int, int] = {}
+    hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int16)]
     for owner, name in enumerate(names):
-        for text in texts[name]:
-            for run in text_hashes(hashes.array(basic_tokens(normalise(text)[0]))).tolist():
-                found.setdefault(run, owner)
-    ordered = np.array(sorted(found), np.uint64)
-    return Contamination(names, ordered, np.array([found[int(h)] for h in ordered], np.int16))
+        runs = np.unique(compared_runs(token_stream([[normaliser(text)[0]] for text in texts[name]]))[0])
+        hashes.append(runs)
+        owners.append(np.full(len(runs), owner, np.int16))
+    unique, first = np.unique(np.concatenate(hashes), return_index=True)
+    return Contamination(names, unique, np.concatenate(owners)[first])
 
 
 def benchmark_texts(path: Path) -> list[str]:

@@ -1,20 +1,44 @@
 """Which documents are too poor to learn from: named rules, each switched by one number in the recipe, counted by name.
 
-Measures follow Gopher's quality filters (Rae et al. 2021, https://arxiv.org/abs/2112.11446, table A1) where they apply to Chinese: words
-are not known yet, so sizes are in characters and repetition is of whole sentences.
+Measures follow Gopher's quality and repetition filters (Rae et al. 2021, https://arxiv.org/abs/2112.11446, table A1), with basic tokens
+(a Chinese character, a Latin word) in the place of words, which are not known yet. Repetition is measured as coverage, so that every
+figure lies between 0 and 1.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus_prep.dedup import run_hashes
 from corpus_prep.sentences import split_sentences
 from ernie_core.errors import RecipeError
 from ernie_core.normalise import num_cjk
 
 MIN_REPEATED_CHARS = 5
-"""Shorter sentences repeat in good text too: 好的。"""
+"""Shorter sentences and lines repeat in good text too: 好的。"""
+TOP_RUN, REPEATED_RUN = 4, 10  # tokens: Gopher's longest top n-gram, and its longest repeated one
+_LATIN = re.compile("[a-zß-öø-ſ]")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measure sees of a document.
+
+    Args:
+        paragraphs: normalised, lower-cased.
+        hashes: uint64[N], of its basic tokens.
+        language: of its corpus: zh, en, or mixed for both.
+    """
+
+    paragraphs: Sequence[str]
+    hashes: NDArray[np.uint64]
+    language: str
 
 
 @dataclass(frozen=True)
@@ -23,51 +47,110 @@ class Filter:
 
     Args:
         name: key in the recipe's `prepare.filters`, and in every count.
-        measure: (normalised, lower-cased paragraphs) -> a figure of the document.
+        measure: a figure of the document.
         at_least: whether the number is the least allowed figure, else the largest.
         largest: bound of the number that a recipe may give.
         meaning: what the figure is, with its unit.
     """
 
     name: str
-    measure: Callable[[Sequence[str]], float]
+    measure: Callable[[Measured], float]
     at_least: bool
     largest: float
     meaning: str
 
 
-def num_chars(paragraphs: Sequence[str]) -> int:
+def num_chars(document: Measured) -> int:
     """Return the characters of a document, white space left out.
 
-    Example: ``num_chars(["你好。", "a b"])`` -> ``5``.
+    Example: paragraphs ("你好。", "a b") -> ``5``.
     """
-    return sum(len(p) - p.count(" ") for p in paragraphs)
+    return sum(len(p) - p.count(" ") for p in document.paragraphs)
 
 
-def chinese_share(paragraphs: Sequence[str]) -> float:
-    """Return the share of Chinese characters among all letters; 0 without any letter. Digits and signs do not count.
+def language_share(document: Measured) -> float:
+    """Return the share of the corpus's script among all letters: Chinese characters, Latin letters, or both; 0 without any letter.
 
-    Example: ``chinese_share(["买 iphone 吧"])`` -> ``0.25``.
+    Digits and signs do not count.
+
+    Example: ("买 iphone 吧") -> 0.25 for zh, 0.75 for en, 1.0 for mixed.
     """
-    letters = sum(sum(map(str.isalpha, p)) for p in paragraphs)
-    return sum(map(num_cjk, paragraphs)) / letters if letters else 0.0
+    letters = sum(sum(map(str.isalpha, p)) for p in document.paragraphs)
+    own = sum(map(num_cjk, document.paragraphs)) if document.language != "en" else 0
+    if document.language != "zh":
+        own += sum(len(_LATIN.findall(p)) for p in document.paragraphs)
+    return min(1.0, own / letters) if letters else 0.0
 
 
-def repeated_share(paragraphs: Sequence[str]) -> float:
+def repeated_sentences(document: Measured) -> float:
     """Return the share of characters that stand in sentences which stood in the document before; sentences under 5 characters do not count.
 
-    Example: ``repeated_share(["点击这里。点击这里。"])`` -> ``0.5``.
+    Example: paragraph "点击这里。点击这里。" -> ``0.5``.
     """
+    return _repeated([sentence.strip() for p in document.paragraphs for sentence in split_sentences(p)])
+
+
+def repeated_lines(document: Measured) -> float:
+    """Return the share of characters that stand in paragraphs which stood in the document before; those under 5 characters do not count.
+
+    Example: paragraphs ("点击这里", "点击这里") -> ``0.5``.
+    """
+    return _repeated(document.paragraphs)
+
+
+def _repeated(pieces: Sequence[str]) -> float:
     seen: set[str] = set()
     total = repeated = 0
-    for paragraph in paragraphs:
-        for sentence in map(str.strip, split_sentences(paragraph)):
-            total += len(sentence)
-            if sentence in seen:
-                repeated += len(sentence)
-            elif len(sentence) >= MIN_REPEATED_CHARS:
-                seen.add(sentence)
+    for piece in pieces:
+        total += len(piece)
+        if piece in seen:
+            repeated += len(piece)
+        elif len(piece) >= MIN_REPEATED_CHARS:
+            seen.add(piece)
     return repeated / total if total else 0.0
+
+
+def top_char(document: Measured) -> float:
+    """Return the share of the most frequent character, white space left out.
+
+    Example: paragraph "哈哈哈！" -> ``0.75``.
+    """
+    counts = Counter("".join(document.paragraphs))
+    del counts[" "]
+    return max(counts.values()) / counts.total() if counts else 0.0
+
+
+def top_run(document: Measured) -> float:
+    """Return the share of tokens that the most frequent 4-token run covers; 0 where no run stands twice.
+
+    Example: paragraph "一二三四五一二三四" -> 8/9.
+    """
+    runs = run_hashes(document.hashes, TOP_RUN)
+    values, at, counts = np.unique(runs, return_index=True, return_counts=True)
+    if not len(values) or counts.max() < 2:
+        return 0.0
+    most = np.flatnonzero(counts == counts.max())
+    chosen = most[np.argmin(at[most])]  # of equally frequent ones the first
+    return _covered(runs == values[chosen], TOP_RUN, len(document.hashes))
+
+
+def repeated_runs(document: Measured) -> float:
+    """Return the share of tokens in 10-token runs that stood in the document before.
+
+    Example: paragraph of 20 tokens, the last ten as the first ten -> ``0.5``.
+    """
+    runs = run_hashes(document.hashes, REPEATED_RUN)
+    again = np.ones(len(runs), bool)
+    again[np.unique(runs, return_index=True)[1]] = False
+    return _covered(again, REPEATED_RUN, len(document.hashes))
+
+
+def _covered(starts: NDArray[np.bool_], width: int, num_tokens: int) -> float:
+    covered = np.zeros(num_tokens, bool)
+    at = np.flatnonzero(starts)
+    for i in range(width):
+        covered[at + i] = True
+    return float(np.count_nonzero(covered)) / num_tokens if num_tokens else 0.0
 
 
 FILTERS = {
@@ -75,8 +158,12 @@ FILTERS = {
     for f in (
         Filter("min_chars", num_chars, True, 1e9, "characters in a document, at least"),
         Filter("max_chars", num_chars, False, 1e9, "characters in a document, at most"),
-        Filter("min_chinese_share", chinese_share, True, 1.0, "share of Chinese characters among a document's letters, at least"),
-        Filter("max_repeated_share", repeated_share, False, 1.0, "share of a document's characters in sentences it repeats, at most"),
+        Filter("min_language_share", language_share, True, 1.0, "share of the corpus's script among a document's letters, at least"),
+        Filter("max_repeated_sentences", repeated_sentences, False, 1.0, "share of a document's characters in sentences it repeats, at most"),
+        Filter("max_repeated_lines", repeated_lines, False, 1.0, "share of a document's characters in paragraphs it repeats, at most"),
+        Filter("max_top_char", top_char, False, 1.0, "share of a document's most frequent character, at most"),
+        Filter("max_top_run", top_run, False, 1.0, "share of a document's tokens covered by its most frequent 4-token run, at most"),
+        Filter("max_repeated_runs", repeated_runs, False, 1.0, "share of a document's tokens in 10-token runs it repeats, at most"),
     )
 }
 
@@ -94,18 +181,18 @@ def check_filters(bounds: Mapping[str, float]) -> None:
         raise RecipeError("E-FILTER", "no document has so few and so many characters", where="prepare.filters", found="min_chars beyond max_chars")
 
 
-def filtered_by(paragraphs: Sequence[str], bounds: Mapping[str, float]) -> str | None:
-    """Return the name of the first rule that leaves a document out, or None.
+def filtered_by(document: Measured, bounds: Mapping[str, float]) -> str | None:
+    """Return the name of the first rule, in order of their names, that leaves a document out, or None.
 
     Args:
-        paragraphs: normalised, lower-cased.
+        document: what the measures see.
         bounds: filter name -> the recipe's number; filters not named are off.
 
-    Example: ``filtered_by(["你好"], {"min_chars": 10})`` -> ``"min_chars"``.
+    Example: a document of two characters, ``{"min_chars": 10}`` -> ``"min_chars"``.
     """
     for name in sorted(bounds):
         rule = FILTERS[name]
-        figure = rule.measure(paragraphs)
+        figure = rule.measure(document)
         if figure < bounds[name] if rule.at_least else figure > bounds[name]:
             return name
     return None

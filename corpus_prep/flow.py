@@ -28,6 +28,7 @@ from corpus_prep.tables import Tables, reduce_tables, unpack
 from ernie_core import errors
 from ernie_core.errors import ErnieError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
+from ernie_core.normalise import NORMALISER_NAME, Normaliser
 from ernie_core.vocab import Vocab
 
 Say = Callable[[str], None]
@@ -73,7 +74,8 @@ def prepare(
     texts: dict[str, list[str]] = {}
     for path in sorted(benchmarks_texts) if settings["exclude_benchmarks"] else ():
         texts.setdefault(path.parent.name, []).extend(benchmark_texts(path))
-    runs = contamination_table(texts)
+    normaliser = Normaliser(settings["to_simplified"])
+    runs = contamination_table(texts, normaliser)
     hashes = {"contamination.npy": _keep(folder / "tables" / "contamination.npy", runs.to_bytes()).sha256}
     plan = Plan(str(folder), seed, dict(settings), runs.names, hashes)
     say(f"prepare: {len(splits)} splits, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
@@ -82,7 +84,8 @@ def prepare(
     entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
     check_documents(entries, settings["max_reject_fraction"], say)
     tables = _reduce(folder, entries, vocab, settings["vocab_size"])
-    table_files = [_keep(folder / "tables" / name, data) for name, data in tables.files().items()]
+    files_of_tables = {**tables.files(), NORMALISER_NAME: normaliser.to_bytes()}
+    table_files = [_keep(folder / "tables" / name, data) for name, data in files_of_tables.items()]
     plan = replace(plan, tables={**hashes, **{f.path: f.sha256 for f in table_files}})
     say(f"prepare: vocabulary of {tables.vocab.size} tokens, {len(tables.lines)} frequent lines")
 
@@ -90,7 +93,7 @@ def prepare(
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
         "documents": document_facts(entries, tables.duplicates), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
-        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, **software(),
+        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, **software(normaliser),
     }  # fmt: skip
     check_tasks(facts["tasks"], say)
     files = [replace(f, path=f"tables/{f.path}") for f in table_files] + [file for entry in built.values() for file in entry.files]

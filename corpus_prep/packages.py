@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from corpus_prep.package_benchmarks import SUBSETS, Row, split_benchmark, tagged_sentences
 from ernie_core.errors import InputError, RecipeError, closest
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, write_manifest
-from ernie_core.normalise import NORMALISER_VERSION
+from ernie_core.normalise import normalise
 
 PACKAGES = ("inews", "peoples_daily", "reviews")
 BENCHMARK_PACKAGES = ("peoples_daily", "reviews")
@@ -190,5 +190,5 @@ def import_step(
     sources = {name: {path.name: file_sha256(path) for path in package_files(name)} for name in names}
     for entry in entries:
         say(f"import: {entry.path} {entry.facts.get('documents', entry.facts.get('rows'))} rows, {entry.size_bytes} bytes")
-    facts = {"sources": sources, "normaliser": NORMALISER_VERSION}
+    facts = {"sources": sources, "normaliser": normalise.version}
     return write_manifest(folder, Manifest("import", dict(settings), {}, tuple(entries), facts))

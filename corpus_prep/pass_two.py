@@ -21,10 +21,10 @@ from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import write_shard
 from ernie_core.manifest import FileEntry, sha256_of, verified_path
+from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 from ernie_core.tasks.base import BuildContext, Task, all_tasks
-from ernie_core.tokenization import Tokenizer
-from ernie_core.vocab import Vocab
+from ernie_core.tokenization import Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Tools:
 def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
     pools = {subset: load_pool(tables / "negatives.json.zst", subset) for subset in SUBSETS}
     lines = frozenset(json.loads((tables / "lines.json").read_bytes()))
-    return Tools(Tokenizer(Vocab.load(tables / "vocab.txt")), lines, pools, json.loads((tables / "duplicates.json").read_bytes()))
+    return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, json.loads((tables / "duplicates.json").read_bytes()))
 
 
 def pass_two(split: Split, plan: Plan) -> list[str]:
@@ -57,7 +57,7 @@ def pass_two(split: Split, plan: Plan) -> list[str]:
     keys = ("valid_share", "max_seq_len", "group_rows", "encodings", "tasks")
     inputs = {
         "documents": documents_file.sha256, "duplicates": sha256_of(list(dropped)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
-        "software": sha256_of({**software(), "numpy": np.__version__, "pyarrow": pa.__version__}),
+        "software": sha256_of({**software(Normaliser(plan.settings["to_simplified"])), "numpy": np.__version__, "pyarrow": pa.__version__}),
         **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "negatives.json.zst")},
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)

@@ -14,6 +14,7 @@ import numpy as np
 from corpus_prep.audit import MAX_TRAIN_ROWS, MAX_VALID_ROWS, audit
 from corpus_prep.card import card_markdown
 from corpus_prep.commit import Entry
+from corpus_prep.selection import MAX_SAMPLES, check_counts
 from corpus_prep.tables import SUBSETS
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ShardSet
@@ -62,13 +63,19 @@ def _describe(reject: Mapping[str, Any]) -> str:
 def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequence[int]]) -> dict[str, Any]:
     """Return counts over all splits and by source, read = kept + all the others, checked.
 
-    "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each.
+    "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each,
+    "filtered_documents" three of each filter.
+
+    Raises:
+        IntegrityError: E-COUNTS, a record was lost or counted twice.
     """
     by_source: dict[str, Counter[str]] = {}
     contaminated_by: Counter[str] = Counter()
     filtered_by: Counter[str] = Counter()
-    for number in sorted(entries):
-        facts = entries[number].facts
+    samples: dict[str, list[Any]] = {}
+    ordered = [entries[number].facts for number in sorted(entries)]
+    for number, facts in zip(sorted(entries), ordered, strict=True):
+        check_counts(facts, f"split {number} of corpus {facts['source']}")
         counts = by_source.setdefault(facts["source"], Counter())
         counts.update({name: facts[name] for name in _COUNTS})
         counts.update(kept=-len(duplicates[number]), duplicates=len(duplicates[number]))
@@ -76,16 +83,16 @@ def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequen
         counts.update(filtered=sum(facts["filtered"].values()))
         contaminated_by.update(facts["contaminated"])
         filtered_by.update(facts["filtered"])
+        for name, documents in facts["filtered_documents"].items():
+            samples[name] = (samples.get(name, []) + documents)[:MAX_SAMPLES]
     total: Counter[str] = Counter()
     for counts in by_source.values():
         total.update(counts)
-    left = sum(total[name] for name in ("kept", "empty", "rejected", "unsampled", "duplicates", "filtered", "contaminated"))
-    assert left == total["read"], f"{total['read']} documents read, {left} accounted for"
-    named = [d for number in sorted(entries) for d in entries[number].facts["contaminated_documents"]]
-    rejects = [r for number in sorted(entries) for r in entries[number].facts["rejects"]]
+    check_counts(total, "all splits together")
     return {
         **dict(total), "by_source": {source: dict(counts) for source, counts in by_source.items()}, "contaminated_by": dict(contaminated_by), "filtered_by": dict(filtered_by),
-        "contaminated_documents": named[:_MAX_NAMED], "rejects": rejects[:_MAX_NAMED],
+        "contaminated_documents": [d for facts in ordered for d in facts["contaminated_documents"]][:_MAX_NAMED],
+        "rejects": [r for facts in ordered for r in facts["rejects"]][:_MAX_NAMED], "filtered_documents": samples,
     }  # fmt: skip
 
 

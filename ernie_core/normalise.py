@@ -1,15 +1,28 @@
 """The one normaliser, and BERT's basic tokenisation of what it returns (DESIGN, Text in = text in).
 
-Never NFKC: it rewrites CJK punctuation that the vocabulary holds. Tables are listed here, so a change of them is a change of
-`NORMALISER_VERSION`; the Unicode version stands in it because NFC, lower case and the punctuation category come from Python's data.
+Never NFKC: it rewrites CJK punctuation that the vocabulary holds. Tables are listed here, so a change of them is a change of the
+version; the Unicode version stands in it because NFC, lower case and the punctuation category come from Python's data.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 
-NORMALISER_VERSION = f"1-unicode{unicodedata.unidata_version}"
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie_core.errors import IntegrityError
+from ernie_core.manifest import canonical_json
+
+_VERSION = f"1-unicode{unicodedata.unidata_version}"
+NORMALISER_NAME = "normaliser.json"
+"""File beside a vocabulary that says how the text was normalised from which it was made."""
 
 # Dropped: C0/C1 controls, all of Default_Ignorable_Code_Point (zero-width, bidi, soft hyphen, BOM, variation selectors, tags),
 # the other format characters (category Cf), surrogates, private use, non-characters, U+FFFC and U+FFFD.
@@ -38,7 +51,11 @@ _HALF = re.compile(f"[{_FULL_WIDTH}]+")
 _SPACE = re.compile(f" *[{_SPACES.replace(' ', '')}][{_SPACES}]*|  +")
 _ODD_CASE = re.compile("[İΣ]")
 _CLUSTER = re.compile(r"\w[^\w\s]+")
-_BASIC = re.compile(f"[{_CJK}{_PUNCTUATION}]|[^ {_CJK}{_PUNCTUATION}]+")
+# The first branch is the last one for plain runs: the class of all that ends a run is slow to search.
+_BASIC = re.compile(f"[0-9A-Za-z]++(?![^ {_CJK}{_PUNCTUATION}])|[{_CJK}]|[{_PUNCTUATION}]|[^ {_CJK}{_PUNCTUATION}]+")
+_NO_RUN = re.compile(f"[{_CJK}{_PUNCTUATION}]+")
+RUN, SINGLE, SPACE = 0, 1, 2
+"""Classes of `basic_classes`."""
 _IDEOGRAPH = re.compile(f"[{_CJK}]")
 _RUN = re.compile(f"[^ {_CJK}{_PUNCTUATION}]")
 
@@ -60,24 +77,103 @@ def _lower_composing(match: re.Match[str]) -> str:
     return cluster if len(lowered) == len(cluster) else lowered
 
 
-def normalise(text: str) -> tuple[str, str]:
-    """Return `text` normalised and lower-cased, and the same with its original case, equal in length code point for code point.
+@functools.lru_cache(maxsize=1)
+def _opencc() -> Callable[[str], str]:
+    import opencc
 
-    In order: listed invisible characters dropped; full-width ASCII letters and digits to half width (punctuation kept); NFC; every
-    run of white space to one space, none at the ends; lower case where it is one code point. Idempotent on either result.
+    convert: Callable[[str], str] = opencc.OpenCC("t2s").convert
+    return convert
 
-    Example: ``normalise("Ａpple\\u200b　手机，\\r\\n第１代")`` -> ``("apple 手机， 第1代", "Apple 手机， 第1代")``.
+
+_MAX_CONVERSIONS = 4  # 薴 becomes 苧, and 苧 becomes 苎; no chain in the dictionary is longer
+_KEPT = "坏"  # 打坏 is good simplified Chinese, and the dictionary makes 打坯 of it: in traditional text 坏 is a rare spelling of 坯
+
+
+def _simplified(text: str) -> str:
+    """Return the text in simplified characters, code point for code point, converted until nothing changes."""
+    for _ in range(_MAX_CONVERSIONS):
+        converted = _KEPT.join(map(_opencc(), text.split(_KEPT)))
+        if len(converted) != len(text):  # no phrase of OpenCC 1.4.2 changes the length; one that did would be left out
+            converted = "".join(map(_simplified_alone, text))
+        if converted == text:
+            break
+        text = converted
+    return text
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _simplified_alone(c: str) -> str:
+    converted = _opencc()(c)
+    return converted if len(converted) == 1 and c != _KEPT else c
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Normalises text; `to_simplified` turns traditional Chinese characters into simplified ones (OpenCC's t2s: phrases first).
+
+    Example: ``Normaliser()("Ａpple\\u200b　手机，\\r\\n第１代")`` -> ``("apple 手机， 第1代", "Apple 手机， 第1代")``.
     """
-    text = _DROP.sub("", text)
-    text = _HALF.sub(_half_width, text)
-    text = unicodedata.normalize("NFC", text)
-    text = _SPACE.sub(" ", text).strip(" ")
-    lowered = _lower(text)
-    if not unicodedata.is_normalized("NFC", lowered):
-        # A few letters compose with a mark in lower case only (J and U+030C): those lose their capital in `original` too.
-        text = _CLUSTER.sub(_lower_composing, text)
-        lowered = unicodedata.normalize("NFC", _lower(text))
-    return lowered, text
+
+    to_simplified: bool = False
+
+    def __call__(self, text: str) -> tuple[str, str]:
+        """Return `text` normalised and lower-cased, and the same with its original case, equal in length code point for code point.
+
+        In order: listed invisible characters dropped; full-width ASCII letters and digits to half width (punctuation kept); NFC; every
+        run of white space to one space, none at the ends; simplified characters, if asked for, one for one; lower case where it is one
+        code point. Idempotent on either result.
+        """
+        if text.isascii() and text.isprintable():  # nothing to do but spaces, and most English text is this
+            text = " ".join(text.split())
+            return text.lower(), text
+        text = _DROP.sub("", text)
+        text = _HALF.sub(_half_width, text)
+        text = unicodedata.normalize("NFC", text)
+        text = _SPACE.sub(" ", text).strip(" ")
+        if self.to_simplified:
+            text = _simplified(text)
+        lowered = _lower(text)
+        if not unicodedata.is_normalized("NFC", lowered):
+            # A few letters compose with a mark in lower case only (J and U+030C): those lose their capital in `original` too.
+            text = _CLUSTER.sub(_lower_composing, text)
+            lowered = unicodedata.normalize("NFC", _lower(text))
+        return lowered, text
+
+    @property
+    def version(self) -> str:
+        """What its results depend on, its option included.
+
+        Example: ``"1-unicode14.0.0"``, ``"1-unicode14.0.0-t2s-opencc1.4.2"``.
+        """
+        return f"{_VERSION}-t2s-opencc{version('opencc')}" if self.to_simplified else _VERSION
+
+    def to_bytes(self) -> bytes:
+        """Return the file `normaliser.json`."""
+        return canonical_json({"to_simplified": self.to_simplified, "version": self.version}) + b"\n"
+
+    @staticmethod
+    def from_bytes(data: bytes, where: str) -> Normaliser:
+        """Return the normaliser that a file describes, if this program normalises as it says.
+
+        Raises:
+            IntegrityError: E-NORMALISER, the text was normalised by other tables, or the file is damaged.
+        """
+        try:
+            row = json.loads(data)
+            found = Normaliser(row["to_simplified"] is True)
+            recorded = str(row["version"])
+        except (ValueError, KeyError, TypeError) as e:
+            raise IntegrityError("E-NORMALISER", "the file that says how text was normalised is damaged", where=where, fix="make it again") from e
+        if recorded != found.version:
+            raise IntegrityError(
+                "E-NORMALISER", "this program normalises text otherwise than the one that made this", where=where, expected=recorded,
+                found=found.version, fix="use the same Python and OpenCC versions, or prepare and train again",
+            )  # fmt: skip
+        return found
+
+
+normalise = Normaliser()
+"""The normaliser without options."""
 
 
 def basic_tokens(text: str) -> list[str]:
@@ -94,6 +190,19 @@ def basic_spans(text: str) -> list[tuple[int, int]]:
     Example: ``basic_spans("a 好")`` -> ``[(0, 1), (2, 3)]``.
     """
     return [m.span() for m in _BASIC.finditer(text)]
+
+
+@functools.lru_cache(maxsize=1)
+def basic_classes() -> NDArray[np.uint8]:
+    """Return uint8[0x110000], by code point: RUN (runs of these form one basic token), SINGLE (CJK and punctuation) or SPACE (space, line break).
+
+    Example: the classes of "a", "好", " " -> 0, 1, 2.
+    """
+    classes = np.full(0x110000, RUN, np.uint8)
+    for match in _NO_RUN.finditer("".join(map(chr, range(0x110000)))):
+        classes[match.start() : match.end()] = SINGLE
+    classes[[ord(" "), ord("\n")]] = SPACE
+    return classes
 
 
 def num_cjk(text: str) -> int:

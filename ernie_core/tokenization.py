@@ -6,8 +6,10 @@ Special tokens are never made from text: ``[MASK]`` in a document is three basic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from ernie_core.normalise import basic_spans, basic_tokens, is_run_char, normalise
+from ernie_core.errors import IntegrityError
+from ernie_core.normalise import NORMALISER_NAME, Normaliser, basic_spans, basic_tokens, is_run_char, normalise
 from ernie_core.vocab import Vocab
 
 _MAX_CHARS = 100  # BERT's: a longer run becomes [UNK]
@@ -17,8 +19,8 @@ _MEMO_SIZE = 1 << 18
 class Tokenizer:
     """Text to ids and back for one vocabulary. Holds memos of words seen, bounded in number."""
 
-    def __init__(self, vocab: Vocab) -> None:
-        self.vocab = vocab
+    def __init__(self, vocab: Vocab, normaliser: Normaliser = normalise) -> None:
+        self.vocab, self.normaliser = vocab, normaliser
         self._words: dict[str, list[int]] = {}
         self._longest = max(map(len, vocab.tokens))
 
@@ -57,14 +59,14 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of any text, normalised first, without special tokens."""
-        return [i for token in basic_tokens(normalise(text)[0]) for i in self.encode_word(token)]
+        return [i for token in basic_tokens(self.normaliser(text)[0]) for i in self.encode_word(token)]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return (ids, their (start, end) code points in the normalised text).
 
         Example: ``"Ａb 好"`` -> offsets ``[(0, 2), (3, 4)]`` into ``"ab 好"`` where the vocabulary holds "ab".
         """
-        normal = normalise(text)[0]
+        normal = self.normaliser(text)[0]
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
         for start, end in basic_spans(normal):
@@ -88,3 +90,23 @@ class Tokenizer:
             else:
                 text += (" " if text and is_run_char(text[-1]) and is_run_char(token[0]) else "") + token
         return text
+
+
+def load_tokenizer(vocab: Path) -> Tokenizer:
+    """Return the tokenizer of a vocabulary file, with the normaliser that the file `normaliser.json` beside it records.
+
+    Raises:
+        InputError: E-VOCAB-MISSING, E-VOCAB-FORMAT.
+        IntegrityError: E-NORMALISER, no such file, or this program would normalise otherwise.
+    """
+    path = vocab.with_name(NORMALISER_NAME)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise IntegrityError(
+            "E-NORMALISER",
+            "nothing says how the vocabulary's text was normalised",
+            where=str(path),
+            fix="give the folder as preparation or pretraining left it",
+        ) from None
+    return Tokenizer(Vocab.load(vocab), Normaliser.from_bytes(data, str(path)))

@@ -22,6 +22,7 @@ from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.metrics.bootstrap import paired_difference
 from ernie_core.errors import InputError
 from ernie_core.manifest import Manifest, atomic_write, file_sha256, read_manifest, verified_path, write_manifest
+from ernie_core.normalise import NORMALISER_NAME
 from ernie_core.registry import pick
 from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME
 from pipelines.journal import JOURNAL_NAME, Journal
@@ -113,7 +114,12 @@ def _inputs(data: Path, model: Path, vocab: Path, names: Iterable[str]) -> dict[
     """Return the hashes of what the trials of each benchmark read, after checking its files against their manifest."""
     entries = {e.path: e for e in read_manifest(data).files}
     parts = {e.path: e.sha256 for e in read_manifest(model).files}
-    shared = {"weights": parts[MODEL_NAME], "config": parts[CONFIG_NAME], "vocab": file_sha256(vocab)}
+    shared = {
+        "weights": parts[MODEL_NAME],
+        "config": parts[CONFIG_NAME],
+        "vocab": file_sha256(vocab),
+        "normaliser": file_sha256(vocab.with_name(NORMALISER_NAME)),
+    }
     hashes = {}
     for name in names:
         paths = {subset: f"benchmarks/{name}/{subset}.tsv" for subset in SUBSETS}

@@ -6,20 +6,24 @@ from pathlib import Path
 
 from ernie_core.errors import IntegrityError
 from ernie_core.manifest import Manifest, verified_path
-from ernie_core.vocab import Vocab
+from ernie_core.normalise import NORMALISER_NAME
+from ernie_core.tokenization import Tokenizer, load_tokenizer
 
 VOCAB_PATH = "tables/vocab.txt"
+NORMALISER_PATH = f"tables/{NORMALISER_NAME}"
 
 
-def prepared_vocab(prepared: Path, manifest: Manifest) -> Vocab:
-    """Return the vocabulary that the shards in `prepared` were made with.
+def prepared_tokenizer(prepared: Path, manifest: Manifest) -> Tokenizer:
+    """Return the vocabulary and the normaliser that the shards in `prepared` were made with.
 
     Raises:
-        IntegrityError: E-VOCAB-MISSING, E-SHARD-HASH.
+        IntegrityError: E-VOCAB-MISSING, E-SHARD-HASH, E-NORMALISER.
     """
-    entry = next((f for f in manifest.files if f.path == VOCAB_PATH), None)
-    if entry is None:
-        raise IntegrityError(
-            "E-VOCAB-MISSING", "the shards' manifest names no vocabulary", where=str(prepared), expected=VOCAB_PATH, fix="prepare the shards again"
-        )
-    return Vocab.load(verified_path(prepared, entry))
+    entries = {f.path: f for f in manifest.files}
+    for path in (VOCAB_PATH, NORMALISER_PATH):
+        if path not in entries:
+            raise IntegrityError(
+                "E-VOCAB-MISSING", "the shards' manifest names no such table", where=str(prepared), expected=path, fix="prepare the shards again"
+            )
+        verified_path(prepared, entries[path])
+    return load_tokenizer(prepared / VOCAB_PATH)

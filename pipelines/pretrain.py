@@ -25,7 +25,7 @@ from ernie_core.model.config import ErnieConfig
 from ernie_core.tasks.base import all_tasks
 from ernie_core.training.schedule import stage_plan
 from ernie_core.vocab import Vocab
-from pipelines.prepared import prepared_vocab
+from pipelines.prepared import prepared_tokenizer
 from pipelines.pretrain_rank import LOG_NAME, MODEL_FOLDER, RESULT_NAME, STOP_NAME, train_rank
 from pipelines.ray_train import run_workers
 from pipelines.steps import Say, StepContext
@@ -55,7 +55,7 @@ class Machine:
 
 
 def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:
-    """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, ernie_config.json, vocab.txt) and the manifest.
+    """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, ernie_config.json, vocab.txt, normaliser.json) and the manifest.
 
     Args:
         context: its settings are those of the recipe's `pretrain` section that change results.
@@ -69,7 +69,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         DivergedError: training met non-finite numbers again and again.
     """
     settings, shards = context.settings, read_manifest(prepared)
-    vocab = prepared_vocab(prepared, shards)
+    vocab = prepared_tokenizer(prepared, shards).vocab
     sizes = stage_plan(settings["schedule"], [s["enter"] for s in settings["stages"]], settings["iterations"])
     options = shards.settings["tasks"]
     tasks = {name: all_tasks()[name] for name in settings["iterations"]}

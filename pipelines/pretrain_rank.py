@@ -21,6 +21,7 @@ from ernie_core.manifest import Manifest, atomic_write, canonical_json, disk_err
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.ernie import ErnieForPretraining
 from ernie_core.model.heads import LM, Head
+from ernie_core.normalise import NORMALISER_NAME
 from ernie_core.tasks.base import all_tasks
 from ernie_core.training import checkpoint
 from ernie_core.training.evaluate import Evaluation, evaluate
@@ -32,7 +33,7 @@ from ernie_core.training.worker import Worker
 from ernie_core.vocab import SPECIAL_TOKENS, Vocab
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.meter import Meter, log_line, validation_line
-from pipelines.prepared import prepared_vocab
+from pipelines.prepared import prepared_tokenizer
 
 LOG_NAME, STOP_NAME, RESULT_NAME = "train.log", "stop", "result.json"
 CHECKPOINTS, MODEL_FOLDER = "checkpoints", "model"
@@ -59,7 +60,8 @@ class _Rank:
         self.settings, self.machine, self.seed = arguments["settings"], arguments["machine"], int(arguments["seed"])
         self.folder, prepared = Path(arguments["folder"]), Path(arguments["prepared"])
         manifest = read_manifest(prepared)
-        self.vocab = prepared_vocab(prepared, manifest)
+        tokenizer = prepared_tokenizer(prepared, manifest)
+        self.vocab, self.normaliser = tokenizer.vocab, tokenizer.normaliser
         tasks = all_tasks()
         self.tasks = {name: tasks[name] for name in self.settings["iterations"]}
         self.config = ErnieConfig(**arguments["config"])
@@ -222,7 +224,8 @@ class _Rank:
         folder = self.folder / MODEL_FOLDER
         folder.mkdir(exist_ok=True)
         with disk_errors(folder):
-            files = (*checkpoint.save_model(folder, self.model), atomic_write(folder / "vocab.txt", self.vocab.to_bytes()))
+            tables = {"vocab.txt": self.vocab.to_bytes(), NORMALISER_NAME: self.normaliser.to_bytes()}
+            files = (*checkpoint.save_model(folder, self.model), *(atomic_write(folder / name, data) for name, data in tables.items()))
         write_manifest(folder, Manifest("model", {"config": self.arguments["config"]}, {}, files))
         state = self.feed.state()
         result = {

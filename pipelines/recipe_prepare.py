@@ -43,9 +43,11 @@ class Prepare(Settings):
     max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens")
     vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
     vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
+    to_simplified: bool = Field(False, description="turn traditional Chinese characters into simplified ones, here and wherever the model is used")
     html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
     filters: dict[FilterName, float] = Field(
-        {}, description="leave poor documents out: min_chars, max_chars, min_chinese_share, max_repeated_share, each with its number"
+        {},
+        description="leave poor documents out: min_chars, max_chars, min_language_share, max_repeated_sentences, max_repeated_lines, max_repeated_runs, max_top_char, max_top_run, each with its number",
     )
     exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
     max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")

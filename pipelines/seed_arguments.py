@@ -17,10 +17,11 @@ from ernie_core.data.reference import import_filelist, read_filelist
 from ernie_core.errors import RecipeError, ResourceError
 from ernie_core.manifest import Manifest, atomic_write, write_manifest
 from ernie_core.model.config import ErnieConfig
+from ernie_core.normalise import normalise
 from ernie_core.training.precision import resolve
 from ernie_core.vocab import Vocab
 from pipelines.outbox import tracking_uri
-from pipelines.prepared import VOCAB_PATH
+from pipelines.prepared import NORMALISER_PATH, VOCAB_PATH
 from pipelines.pretrain import Machine, pretrain
 from pipelines.steps import Say, Step, StepContext, run_steps
 from pipelines.workflow import Tracked, around_steps
@@ -157,7 +158,10 @@ def _settings(args: argparse.Namespace, config: ErnieConfig) -> dict[str, Any]:
 def _importer(args: argparse.Namespace, vocab: Vocab) -> Any:
     def run(context: StepContext) -> Manifest:
         table = replace(atomic_write(context.folder / VOCAB_PATH, vocab.to_bytes()), path=VOCAB_PATH)
-        files = [table]
+        rules = replace(
+            atomic_write(context.folder / NORMALISER_PATH, normalise.to_bytes()), path=NORMALISER_PATH
+        )  # of text that the model is given later
+        files = [table, rules]
         for subset, filelist in (("train", args.train_filelist), ("valid", args.valid_filelist)):
             files += import_filelist(filelist, context.folder, subset=subset, task=TASK, max_seq_len=args.max_seq_len, encodings=("text",))
         return write_manifest(context.folder, Manifest(context.name, context.settings, context.parent_hashes, tuple(files)))

@@ -69,12 +69,11 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     Returns:
         {"folder", "dev", "test", "best_step", "dev_curve": [[step, score], …], "diverged", "truncated": {subset: rows}}.
     """
-    from ernie_core.tokenization import Tokenizer
+    from ernie_core.tokenization import load_tokenizer
     from ernie_core.training import finetune
-    from ernie_core.vocab import Vocab
 
     benchmark = pick(all_benchmarks(), trial.benchmark, "benchmark")
-    tokenizer = Tokenizer(Vocab.load(Path(trial.vocab)))
+    tokenizer = load_tokenizer(Path(trial.vocab))
     max_seq_len = trial.settings["max_seq_len"]
     examples = {subset: read_subset(benchmark, Path(trial.data) / f"{subset}.tsv").examples for subset in SUBSETS}
     encoded = {subset: benchmark.encode(rows, benchmark, tokenizer, max_seq_len) for subset, rows in examples.items()}

@@ -105,7 +105,7 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         benchmarks = recipe.finetune.benchmarks if recipe.finetune and recipe.prepare.exclude_benchmarks else {}
         texts = [imported / "benchmarks" / name / f"{subset}.tsv" for name in benchmarks for subset in ("dev", "test")] if imported else []
         return prepare(
-            corpora=corpora_of(recipe, imported), settings=results_settings(recipe.prepare), recorded=context.settings, benchmarks_texts=texts, folder=context.folder,
+            corpora=corpora_of(recipe, imported), settings={**results_settings(recipe.prepare), "language": recipe.language}, recorded=context.settings, benchmarks_texts=texts, folder=context.folder,
             workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say,
         )  # fmt: skip
 

@@ -70,6 +70,7 @@ def toy_step(
             entries.append(FileEntry(path, entry.size_bytes, entry.sha256))
     write_manifest(root / "import", Manifest("import", {}, {}, tuple(entries)))
     atomic_write(root / "vocab.txt", TOKENIZER.vocab.to_bytes())
+    atomic_write(root / "normaliser.json", TOKENIZER.normaliser.to_bytes())
     model = root / f"model-{model_seed}"
     if not model.exists():
         save_start(model, model_seed)

@@ -21,6 +21,7 @@ OWNERS = {
     "mlflow": {"pipelines/tracking.py"},
     "jieba": {"corpus_prep/segment.py"},
     "rjieba": {"corpus_prep/segment.py"},
+    "opencc": {"ernie_core/normalise.py"},
     "yaml": {"pipelines/recipe.py"},
     "ray.data": {"corpus_prep/flow.py"},
     "ray.train": {"pipelines/ray_train.py"},

@@ -7,16 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus_prep.dedup import Contamination, TokenHashes, benchmark_texts, contamination_table, cross_split_duplicates
+from corpus_prep.dedup import Contamination, benchmark_texts, cross_split_duplicates
+from corpus_prep.dedup import contamination_table as table_of
+from corpus_prep.token_stream import token_stream
 from ernie_core.errors import InputError
-from ernie_core.normalise import basic_tokens
+from ernie_core.normalise import normalise
 
 BENCHMARK = "一二三四五六七八九十百千万亿兆"
 
 
+def contamination_table(texts: dict[str, list[str]]) -> Contamination:
+    return table_of(texts, normalise)
+
+
 def owners(table: Contamination, texts: list[str]) -> list[str | None]:
-    hashes = TokenHashes()
-    return table.owners_of([hashes.array(basic_tokens(t)) for t in texts])
+    return table.owners_of(token_stream([[t] for t in texts]))
 
 
 def test_thirteen_shared_tokens_are_found_and_twelve_are_not() -> None:
@@ -50,6 +55,24 @@ def test_the_table_survives_its_file() -> None:
     assert back.names == ("a", "b")
     assert np.array_equal(back.hashes, table.hashes)
     assert owners(back, [BENCHMARK, "很好"]) == ["b", "a"]
+
+
+def test_short_paragraphs_count_by_themselves_only_where_asked() -> None:
+    table = contamination_table({"b": ["天气怎么样"]})
+    documents = [["天气怎么样", "很好。"], ["很好。", "天气怎么样"], ["今天", "天气怎么样呢"], [], ["", "天气怎么样"]]
+    assert table.owners_of(token_stream(documents)) == [None, None, None, None, "b"]
+    assert table.owners_of(token_stream(documents), {0, 1, 2, 3}) == ["b", "b", None, None, "b"]
+    assert table.owners_of(token_stream(documents), {1}) == [None, "b", None, None, "b"]
+
+
+def test_a_run_goes_over_the_paragraphs_of_one_document() -> None:
+    table = contamination_table({"b": [BENCHMARK]})
+    assert table.owners_of(token_stream([[BENCHMARK[:7], BENCHMARK[7:]]])) == ["b"]
+
+
+def test_of_several_benchmarks_the_first_is_named() -> None:
+    table = contamination_table({"b": [BENCHMARK], "a": [BENCHMARK[1:]]})
+    assert owners(table, [BENCHMARK, BENCHMARK[2:]]) == ["a", "a"]
 
 
 def test_no_benchmark_leaves_everything() -> None:

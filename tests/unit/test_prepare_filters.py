@@ -10,33 +10,65 @@ from hypothesis import strategies as st
 from prepare_helper import document, run_prepare, write_corpus
 
 from corpus_prep.clean import clean
-from corpus_prep.filters import FILTERS, check_filters, chinese_share, filtered_by, num_chars, repeated_share
+from corpus_prep.filters import FILTERS, Measured, check_filters, filtered_by
 from corpus_prep.readers.base import RawDocument
+from corpus_prep.token_stream import token_stream
 from ernie_core.errors import RecipeError
+from ernie_core.normalise import basic_tokens, normalise
 
-DOCUMENT = ["第一句话在这里。第二句话在那里。第一句话在这里。", "plain english text 好"]
-FIGURES = {"min_chars": 24 + 17, "max_chars": 24 + 17, "min_chinese_share": 22 / 38, "max_repeated_share": 8 / 44}
+TEXTS = ["第一句话在这里。第二句话在那里。第一句话在这里。", "plain english text 好", "plain english text 好"]
+FIGURES = {
+    "min_chars": 24 + 2 * 17, "max_chars": 24 + 2 * 17, "min_language_share": 23 / 55, "max_repeated_sentences": (8 + 20) / 64,
+    "max_repeated_lines": 20 / 64, "max_top_char": 4 / 58, "max_top_run": 8 / 32, "max_repeated_runs": 0.0,
+}  # fmt: skip
+
+
+def measured(paragraphs: list[str], language: str = "zh") -> Measured:
+    return Measured(paragraphs, token_stream([paragraphs]).hashes, language)
 
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_document_is_left_out_beyond_the_bound_and_kept_at_it(name: str) -> None:
+    document = measured(TEXTS)
     figure = FIGURES[name]
-    assert FILTERS[name].measure(DOCUMENT) == pytest.approx(figure)
-    beyond = figure * 1.01 if FILTERS[name].at_least else figure * 0.99
-    assert filtered_by(DOCUMENT, {name: beyond}) == name
-    assert filtered_by(DOCUMENT, {name: FILTERS[name].measure(DOCUMENT)}) is None
-    assert filtered_by(DOCUMENT, {}) is None
+    assert FILTERS[name].measure(document) == pytest.approx(figure)
+    beyond = figure * 1.01 if FILTERS[name].at_least else figure * 0.99 - 1e-9
+    assert filtered_by(document, {name: beyond}) == name
+    assert filtered_by(document, {name: FILTERS[name].measure(document)}) is None
+    assert filtered_by(document, {}) is None
 
 
-@given(st.lists(st.text()))
-def test_no_text_breaks_a_measure_and_shares_are_shares(paragraphs: list[str]) -> None:
-    assert num_chars(paragraphs) >= 0
-    assert 0 <= chinese_share(paragraphs) <= 1
-    assert 0 <= repeated_share(paragraphs) < 1
+@pytest.mark.parametrize(("language", "share"), [("zh", 2 / 9), ("en", 6 / 9), ("mixed", 8 / 9)])
+def test_the_share_of_a_script_is_that_of_the_corpus_language(language: str, share: float) -> None:
+    assert FILTERS["min_language_share"].measure(measured(["买 iphoné！吧 д 12"], language)) == pytest.approx(share)
+
+
+def test_repeated_runs_are_found_wherever_they_stand() -> None:
+    run = "一二三四五六七八九十"
+    assert FILTERS["max_repeated_runs"].measure(measured([f"{run}甲乙{run}"])) == pytest.approx(10 / 22)
+    assert FILTERS["max_repeated_runs"].measure(measured([run[:9] + "甲" + run[:9]])) == 0
+    assert FILTERS["max_top_run"].measure(measured(["一二三四五一二三四"])) == pytest.approx(8 / 9)
+    assert FILTERS["max_top_run"].measure(measured([run])) == 0
+    assert FILTERS["max_top_char"].measure(measured(["哈哈 哈！"])) == 0.75
+
+
+@given(st.lists(st.text(st.sampled_from("甲乙丙 "), max_size=40), max_size=3))
+def test_coverage_by_runs_equals_a_plain_count(paragraphs: list[str]) -> None:
+    tokens = basic_tokens("\n".join(paragraphs).replace("\n", " "))
+    runs = [tuple(tokens[i : i + 10]) for i in range(len(tokens) - 9)]
+    again = {i + k for i, run in enumerate(runs) if run in runs[:i] for k in range(10)}
+    assert FILTERS["max_repeated_runs"].measure(measured(paragraphs)) == pytest.approx(len(again) / max(1, len(tokens)))
+
+
+@given(st.lists(st.text()), st.sampled_from(["zh", "en", "mixed"]))
+def test_no_text_breaks_a_measure_and_shares_are_shares(texts: list[str], language: str) -> None:
+    document = measured([normalise(text)[0] for text in texts], language)
+    for rule in FILTERS.values():
+        assert 0 <= rule.measure(document) <= rule.largest
 
 
 @pytest.mark.parametrize(
-    "bounds", [{"min_chars": -1}, {"max_repeated_share": 1.5}, {"min_chinese_share": float("nan")}, {"min_chars": 9, "max_chars": 8}]
+    "bounds", [{"min_chars": -1}, {"max_repeated_sentences": 1.5}, {"min_language_share": float("nan")}, {"min_chars": 9, "max_chars": 8}]
 )
 def test_impossible_bounds_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="E-FILTER"):
@@ -45,20 +77,25 @@ def test_impossible_bounds_are_refused(bounds: dict[str, float]) -> None:
 
 def test_html_entities_become_characters_only_where_asked() -> None:
     raw = RawDocument("a", 0, "A&amp;B", ("&#20320;&nbsp;好&lt;br&gt;",))
-    plain, replaced = clean(raw, html_entities=False), clean(raw, html_entities=True)
+    plain, replaced = clean(raw, normalise, html_entities=False), clean(raw, normalise, html_entities=True)
     assert plain is not None
     assert replaced is not None
     assert plain.paragraphs[0][0] == "&#20320;&nbsp;好&lt;br&gt;"
     assert (replaced.title, replaced.paragraphs[0][0]) == ("a&b", "你 好<br>")
 
 
-def test_every_filtered_document_is_counted_by_its_filter(tmp_path: Path) -> None:
+def test_every_filtered_document_is_counted_by_its_filter_and_shown_on_the_card(tmp_path: Path) -> None:
     write_corpus(tmp_path / "in")
     sentence = "同一句话说了又说。"
-    texts = [sentence * 9, "plain english words only here", "太短。", document(500)]
+    texts = [sentence * 9, "plain english words only here", "太短。", document(500), "短|\u202e。\x1b[31m"]
     (tmp_path / "in" / "poor.txt").write_text("\n\n".join(texts), encoding="utf-8")
-    bounds = {"min_chars": 8, "min_chinese_share": 0.5, "max_repeated_share": 0.5}
+    bounds = {"min_chars": 8, "min_language_share": 0.5, "max_repeated_sentences": 0.5}
     facts = run_prepare(tmp_path / "in", tmp_path / "out", filters=bounds).facts["documents"]
-    assert facts["filtered_by"] == {"min_chars": 1, "min_chinese_share": 1, "max_repeated_share": 1}
+    assert facts["filtered_by"] == {"min_chars": 2, "min_language_share": 1, "max_repeated_sentences": 1}
     unfiltered = run_prepare(tmp_path / "in", tmp_path / "all").facts["documents"]
-    assert facts["kept"] == unfiltered["kept"] - 3
+    assert facts["kept"] == unfiltered["kept"] - 4
+    card = (tmp_path / "out" / "card.md").read_text().splitlines()
+    assert "| filtered: min_chars | poor.txt |  | 太短。 |" in card
+    assert "| filtered: min_chars | poor.txt |  | 短\\|。[31m |" in card
+    assert f"| filtered: max_repeated_sentences | poor.txt |  | {sentence * 3}… |" not in card  # cut to 80 bytes
+    assert any(line.startswith(f"| filtered: max_repeated_sentences | poor.txt |  | {sentence * 2}") for line in card)

@@ -11,12 +11,14 @@ from prepare_helper import SETTINGS, Runner, bytes_of, document, run_prepare, wr
 
 from corpus_prep.commit import begin
 from corpus_prep.dedup import contamination_table
-from corpus_prep.pass_one import Plan, pass_one, sampled, select_documents
+from corpus_prep.pass_one import Plan, pass_one
+from corpus_prep.selection import sampled, select_documents
 from corpus_prep.splits import plan_splits, read_split
 from corpus_prep.tables import SpanPool, length_bin, pack, reduce_tables, subset_of, unpack
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import InputError, ResourceError
 from ernie_core.manifest import read_manifest
+from ernie_core.normalise import normalise
 
 FAILPOINTS = [
     "data.before_tmp:1", "data.mid_write:3", "data.before_fsync:9", "data.after_rename:4", "data.before_entry:2", "data.before_entry:9",
@@ -226,7 +228,8 @@ def test_a_smaller_share_of_a_corpus_is_part_of_a_larger_one() -> None:
 
 def test_documents_beyond_the_share_are_counted(corpus: Path) -> None:
     split = plan_splits({"one": {"reader": "text", "path": str(corpus / "*.txt"), "share": 0.5}}, 1 << 20)[0]
-    kept, _, facts = select_documents(split, read_split(split)[0], contamination_table({}), {}, html_entities=False)
+    selection = select_documents(split, read_split(split)[0], contamination_table({}, normalise), SETTINGS)
+    kept, facts = selection.kept, selection.facts
     assert facts["read"] == 20
     assert facts["unsampled"] > 0
     assert facts["kept"] + facts["unsampled"] == 20

@@ -15,7 +15,7 @@ from ernie_core.schemas import Document
 
 
 def cleaned(raw: RawDocument) -> CleanDocument:
-    document = clean(raw, html_entities=False)
+    document = clean(raw, normalise, html_entities=False)
     assert document is not None
     return document
 
@@ -36,8 +36,8 @@ def test_roles_go_with_their_paragraphs_and_empty_ones_fall_out_together() -> No
 @pytest.mark.parametrize("kind", ["qa", "query", "pair"])
 def test_a_question_without_words_or_without_answers_is_empty(kind: str) -> None:
     for texts in [("", "答"), ("问", " ")]:
-        assert clean(RawDocument("x", 0, "", texts, kind, ("a", "b")), html_entities=False) is None
-    assert clean(RawDocument("x", 0, "", ("问", "答"), kind, ("a", "b")), html_entities=False) is not None
+        assert clean(RawDocument("x", 0, "", texts, kind, ("a", "b")), normalise, html_entities=False) is None
+    assert clean(RawDocument("x", 0, "", ("问", "答"), kind, ("a", "b")), normalise, html_entities=False) is not None
 
 
 def test_given_words_are_kept_where_the_segmenter_cuts_otherwise() -> None:
@@ -55,7 +55,7 @@ def test_a_given_word_that_reaches_over_a_sentence_s_end_is_cut_there() -> None:
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=12))
 def test_given_words_of_any_text_join_to_its_normalised_text(words: list[str]) -> None:
-    document = clean(RawDocument("x", 0, "", (" ".join(words),), words=(tuple(words),)), html_entities=False)
+    document = clean(RawDocument("x", 0, "", (" ".join(words),), words=(tuple(words),)), normalise, html_entities=False)
     normal = normalise("".join(join_words([o for lower, o in map(normalise, words) if lower])))
     if document is None:
         assert normal[0] == ""
