@@ -13,6 +13,7 @@ from corpus_prep.flow import _on_ray
 from corpus_prep.pass_one import Plan
 from corpus_prep.splits import plan_splits
 from ernie_core.errors import ResourceError
+from ernie_core.normalise import normalise
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -40,7 +41,7 @@ def test_an_error_in_a_worker_arrives_as_it_was_raised(corpus: Path, tmp_path: P
         for number in (1, 2, 3):
             (tmp_path / "attempts" / f"{name}.{number}").touch()
     splits = plan_splits({"one": {"reader": "text", "path": str(corpus / "*.txt")}}, SETTINGS["split_bytes"])[:2]
-    table = contamination_table({})
+    table = contamination_table({}, normalise)
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "contamination.npy").write_bytes(table.to_bytes())
     plan = Plan(str(tmp_path), 7, SETTINGS, (), {"contamination.npy": "0"})
