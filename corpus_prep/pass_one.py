@@ -26,9 +26,8 @@ from corpus_prep.tables import SUBSETS, offer_negatives, pack, subset_of
 from ernie_core.manifest import FileEntry, atomic_write, file_sha256, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document, Sentence
-from ernie_core.tasks.next_sentence import groups
 
-DATA_FORMAT = 3  # raised when the same input would give other bytes
+DATA_FORMAT = 4  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     pieces, input_sha256 = read_split(split)
     inputs = {
         "input": input_sha256, "reader": sha256_of([split.corpus, split.reader, split.title, split.text, split.share, split.encoding]), "software": sha256_of(software(Normaliser(plan.settings["to_simplified"]))),
-        "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *(plan.settings[k] for k in ("valid_share", "html_entities", "filters", "language"))]),
+        "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *(plan.settings[k] for k in ("valid_share", "html_entities", "filters", "language", "max_seq_len"))]),
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
     if not reasons:
@@ -126,5 +125,5 @@ def offers(built: Sequence[Document], plan: Plan) -> dict[str, Any]:
     negatives = {}
     for subset in SUBSETS:
         mine = [d for d, s in zip(built, subsets, strict=True) if s == subset]
-        negatives[subset] = offer_negatives(mine, [groups(d) for d in mine], plan.seed)
+        negatives[subset] = offer_negatives(mine, plan.settings["max_seq_len"], plan.seed)
     return {"lines": {line: count for line, count in lines.items() if count > 1}, "negatives": negatives}

@@ -22,12 +22,13 @@ from ernie_core.manifest import canonical_json
 from ernie_core.schemas import Document, sentence_from_json, sentence_to_json
 from ernie_core.seeding import key
 from ernie_core.tasks.base import PoolSpan
+from ernie_core.tasks.pairs import spans
 from ernie_core.vocab import Vocab
 
 SUBSETS = ("train", "valid")
 FREQUENT_SHARE = 0.005  # of documents (TASKS, token-document relation)
 FREQUENT_AT_LEAST = 4  # documents: in a small corpus a line found twice is no boilerplate
-POOL_SPANS = 6000  # negatives kept per source and subset: those with the smallest hashes
+SPANS_PER_BIN = 500  # negatives kept per source, length bin and subset: those with the smallest hashes
 _PROBES = 32
 
 
@@ -93,24 +94,31 @@ def reduce_tables(parts: Mapping[int, Mapping[str, Any]], vocab: Vocab | None, v
 
 
 def _pool(offers: Iterable[Sequence[Sequence[Any]]]) -> list[list[Any]]:
-    by_source: dict[str, dict[tuple[int, str], list[Any]]] = {}
+    held: dict[tuple[str, int], dict[tuple[int, str], list[Any]]] = {}
     for offer in offers:
-        for rank, doc_id, source, sentences in offer:
-            by_source.setdefault(source, {})[rank, doc_id] = [rank, doc_id, source, sentences]
-    return [span for source in sorted(by_source) for _, span in heapq.nsmallest(POOL_SPANS, by_source[source].items())]
+        for span in offer:
+            rank, doc_id, source, _, place, _ = span
+            held.setdefault((source, place), {})[rank, doc_id] = list(span)
+    return [span for where in sorted(held) for _, span in heapq.nsmallest(SPANS_PER_BIN, held[where].items())]
 
 
-def offer_negatives(documents: Sequence[Document], spans: Sequence[Sequence[tuple[Any, ...]]], seed: int) -> list[list[Any]]:
-    """Return the POOL_SPANS spans of the smallest hashes as [hash, doc_id, source, sentences as JSON], for `reduce_tables`.
+def offer_negatives(documents: Sequence[Document], max_seq_len: int, seed: int) -> list[list[Any]]:
+    """Return the spans of the smallest hashes, SPANS_PER_BIN of each length bin, for `reduce_tables`.
 
     Args:
         documents: of one subset of one split.
-        spans: the candidate spans of each document.
+        max_seq_len: longest row in tokens; half a row is the length of a span.
         seed: the recipe's seed.
+
+    Returns:
+        [hash, doc_id, source, work, length bin, sentences as JSON] each.
     """
-    ranked = ((key(seed, "pool", document.doc_id, i), d, i) for d, document in enumerate(documents) for i in range(len(spans[d])))
-    chosen = heapq.nsmallest(POOL_SPANS, ranked)
-    return [[rank, documents[d].doc_id, documents[d].source, [sentence_to_json(s) for s in spans[d][i]]] for rank, d, i in chosen]
+    bins: dict[int, list[tuple[int, str, PoolSpan]]] = {}
+    for document in documents:
+        for i, span in enumerate(spans(document, max_seq_len)):
+            bins.setdefault(length_bin(span.num_chars), []).append((key(seed, "pool", span.doc_id, i), span.doc_id, span))
+    chosen = [(place, *ranked) for place in sorted(bins) for ranked in heapq.nsmallest(SPANS_PER_BIN, bins[place], key=lambda ranked: ranked[:2])]
+    return [[rank, doc_id, span.source, span.work, place, [sentence_to_json(s) for s in span.sentences]] for place, rank, doc_id, span in chosen]
 
 
 def length_bin(num_chars: int) -> int:
@@ -122,18 +130,21 @@ def length_bin(num_chars: int) -> int:
 
 
 class SpanPool:
-    """Negatives by source and length bin (ernie_core.tasks.base.Pool)."""
+    """Negatives by source, work and length bin (ernie_core.tasks.base.Pool)."""
 
-    def __init__(self, spans: Iterable[Sequence[Any]]) -> None:
-        self._bins: dict[tuple[str, int], list[PoolSpan]] = {}
-        for _, doc_id, source, rows in spans:
-            sentences = tuple(map(sentence_from_json, rows))
-            place = (source, length_bin(sum(len(s.original) for s in sentences)))
-            self._bins.setdefault(place, []).append(PoolSpan(doc_id, source, sentences))
+    def __init__(self, held: Iterable[Sequence[Any]]) -> None:
+        self._bins: dict[tuple[str, str, int], list[PoolSpan]] = {}
+        for _, doc_id, source, work, place, rows in held:
+            span = PoolSpan(doc_id, source, work, tuple(map(sentence_from_json, rows)))
+            for of in {"", work}:
+                self._bins.setdefault((source, of, place), []).append(span)
 
-    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int) -> PoolSpan | None:
-        """Return a span of the same source and length bin from another document, chosen by `draw_key`; None if there is none near."""
-        held = self._bins.get((source, length_bin(num_chars)), [])
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "") -> PoolSpan | None:
+        """Return a span of the same source and length bin from another document, chosen by `draw_key`; None if there is none near.
+
+        `work`: only of this work of the source, "" for any.
+        """
+        held = self._bins.get((source, work, length_bin(num_chars)), [])
         for i in range(min(len(held), _PROBES)):
             span = held[(draw_key + i) % len(held)]
             if span.doc_id != not_doc:

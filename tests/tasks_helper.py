@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task
-from ernie_core.tasks.next_sentence import groups
+from ernie_core.tasks.pairs import spans
 
 jieba.setLogLevel(logging.WARNING)
 jieba.dt.tmp_dir = tempfile.mkdtemp(prefix="jieba-")
@@ -56,10 +56,10 @@ def sentence(original: str, words_of: Callable[[str], tuple[str, ...]] = tuple) 
     return Sentence(words, units, original)
 
 
-def document(source: str, title: str, paragraphs: Sequence[str], words_of: Callable[[str], tuple[str, ...]] = tuple) -> Document:
+def document(source: str, title: str, paragraphs: Sequence[str], words_of: Callable[[str], tuple[str, ...]] = tuple, work: str = "work") -> Document:
     doc_id = hashlib.sha256("\n".join([source, title, *paragraphs]).encode()).hexdigest()[:16]
     cut = tuple(tuple(sentence(s, words_of) for s in _SENTENCE.findall(p)) for p in paragraphs)
-    return Document(doc_id, source, "work", title, cut)
+    return Document(doc_id, source, work, title, cut)
 
 
 def news_pages(data: Path, count: int) -> list[dict[str, Any]]:
@@ -79,13 +79,14 @@ class ListPool:
     """All groups of all documents in bins of 8 characters; a draw is an index by key."""
 
     def __init__(self, spans: Sequence[PoolSpan]) -> None:
-        self.bins: dict[tuple[str, int], list[PoolSpan]] = {}
+        self.bins: dict[tuple[str, str, int], list[PoolSpan]] = {}
         for span in spans:
             length = sum(len(s.original) for s in span.sentences)
-            self.bins.setdefault((span.source, length // 8), []).append(span)
+            for work in {"", span.work}:
+                self.bins.setdefault((span.source, work, length // 8), []).append(span)
 
-    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int) -> PoolSpan | None:
-        found = self.bins.get((source, num_chars // 8), [])
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "") -> PoolSpan | None:
+        found = self.bins.get((source, work, num_chars // 8), [])
         for i in range(len(found)):
             span = found[(draw_key + i) % len(found)]
             if span.doc_id != not_doc:
@@ -117,8 +118,8 @@ def segments_of(sample: Sample, column: Sequence[int]) -> Iterator[list[int]]:
             found.append(value)
 
 
-def spans_of(documents: Sequence[Document]) -> list[PoolSpan]:
-    return [PoolSpan(d.doc_id, d.source, group) for d in documents for group in groups(d)]
+def spans_of(documents: Sequence[Document], max_seq_len: int = 128) -> list[PoolSpan]:
+    return [span for d in documents for span in spans(d, max_seq_len)]
 
 
 @st.composite

@@ -6,6 +6,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any, Protocol
 
@@ -23,18 +24,36 @@ Encoded = tuple[list[int], list[int], list[int], list[int]]
 
 @dataclass(frozen=True)
 class PoolSpan:
-    """A run of whole sentences offered as a negative: from `doc_id`, of `source`."""
+    """A run of whole sentences, offered as a negative: from `doc_id`, of `source` and there of `work`."""
 
     doc_id: str
     source: str
+    work: str
     sentences: tuple[Sentence, ...]
+
+    @property
+    def num_chars(self) -> int:
+        return sum(len(s.original) for s in self.sentences)
+
+    @cached_property
+    def text(self) -> str:
+        """The normalised text without white space, as its tokens spell it."""
+        return "".join("".join(s.text for s in self.sentences).split())
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The distinct words of two characters or more."""
+        return frozenset(w for s in self.sentences for w in s.words if len(w) > 1)
 
 
 class Pool(Protocol):
     """Corpus table of negatives."""
 
-    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int) -> PoolSpan | None:
-        """Return a span of the same source and length bin from another document, chosen by `draw_key`; None if there is none."""
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "") -> PoolSpan | None:
+        """Return a span of the same source and length bin from another document, chosen by `draw_key`; None if there is none.
+
+        `work`: only of this work of the source, "" for any.
+        """
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,15 @@ def all_tasks() -> dict[str, Task]:
     if clash:
         raise ValueError(f"task ids must be unique and in 0..15: {', '.join(clash)}")
     return tasks
+
+
+def running_text(documents: Sequence[Document], drops: Counter[str]) -> Iterator[Document]:
+    """Yield the documents of kind "text"; the others are counted under "not_text"."""
+    for document in documents:
+        if document.kind == "text":
+            yield document
+        else:
+            drops["not_text"] += 1
 
 
 class _WordLabels(dict[int, tuple[int, ...]]):

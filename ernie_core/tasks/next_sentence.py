@@ -1,85 +1,90 @@
-"""Next sentence: does the second text follow the first (ERNIE 1.0; TASKS, ERNIE 1.0). Label 1 = next, 0 = not, as in the seed's data."""
+"""Next sentence: does the second text follow the first (ERNIE 1.0; TASKS, ERNIE 1.0). Label 1 = next, 0 = not, as in the seed's data; 2 = previous.
+
+With `classes: 3` the second text can also be the one before the first, as in Baidu's later reader (reference ernie.md 3.5).
+"""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
-from ernie_core.schemas import Document, Sample, Sentence
+from ernie_core.errors import RecipeError
+from ernie_core.schemas import Document, Sample
 from ernie_core.seeding import key
-from ernie_core.tasks.base import BuildContext, Task, assemble, encode_sentences
+from ernie_core.tasks.base import BuildContext, PoolSpan, Task, encode_sentences, running_text
+from ernie_core.tasks.pairs import any_near_duplicates, any_short, negative, pair_row, spans
 
-GROUP_CHARS = 60
-NEAR_DUPLICATE = 0.5  # share of common character pairs (Jaccard) from which two texts count as one
+OTHER, NEXT, PREVIOUS = 0, 1, 2
 
 
-def groups(document: Document) -> list[tuple[Sentence, ...]]:
-    """Return the document as consecutive groups of whole sentences of one paragraph, at most 60 characters where sentences allow.
+def count_classes(options: Mapping[str, Any]) -> int:
+    """Return the size of the head: 2 (next or not), or 3 (previous too).
 
-    Both halves of a pair and the negative pool are such groups, so their form tells nothing. The pool of a subset is made of that
-    subset's documents alone: a held-out true half met as a negative in training would count against itself (measured: the second
-    half alone then scores 0.42 where 0.5 is chance).
-
-    Example: a paragraph with sentences of 20, 30, 40, 70 characters -> [(20, 30), (40,), (70,)].
+    Raises:
+        RecipeError: E-TASK-OPTION, `classes` is neither 2 nor 3.
     """
-    found: list[tuple[Sentence, ...]] = []
-    for paragraph in document.paragraphs:
-        group: list[Sentence] = []
-        filled = 0
-        for sentence in paragraph:
-            length = len(sentence.original)
-            if group and filled + length > GROUP_CHARS:
-                found.append(tuple(group))
-                group, filled = [], 0
-            group.append(sentence)
-            filled += length
-        if group:
-            found.append(tuple(group))
-    return found
-
-
-def near_duplicates(left: str, right: str) -> bool:
-    """Whether two texts share at least half of their character pairs.
-
-    Example: ``near_duplicates("本报讯昨日大雨", "本报讯今日大雨")`` -> ``True``.
-    """
-    a, b = (set(itertools.pairwise(text)) for text in (left, right))
-    common = len(a & b)
-    return left == right or common >= NEAR_DUPLICATE * max(1, len(a) + len(b) - common)
+    classes = options["classes"]
+    if classes not in (2, 3):
+        raise RecipeError(
+            "E-TASK-OPTION",
+            "next_sentence cannot have this number of classes",
+            expected="2 or 3",
+            found=repr(classes),
+            fix="correct it in the recipe",
+        )
+    return int(classes)
 
 
 def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
-    """Yield one row for every two adjacent groups: the true pair, or the first with a negative, by a fair coin.
+    """Yield one row for every two adjacent groups: the true pair, the first with a negative, or (3 classes) the true pair swapped.
 
-    A negative is drawn for every pair *before* the coin falls, and whatever rules it out drops the pair for either outcome;
-    otherwise the rows that stay positive would differ in length and genre from the others. Drops: "single_group" (a document
-    without a pair), "no_negative", "near_duplicate", "too_long".
+    A negative is drawn for every pair *before* the label, and whatever rules it out drops the pair for each label alike;
+    otherwise the rows that stay positive would differ in length and genre from the others. A pair longer than a row loses the
+    beginning of its first text and the end of its second; with 3 classes it is dropped, since the cuts would tell which came first.
+    With 3 classes the negative stands in the place of either half, equally often.
+    Drops: "not_text" (dialogues and the like), "single_group" (a document without a pair), "short_text" (under 4 letters),
+    "no_negative", "near_duplicate" (of each other, or the negative or the swapped pair stands in the document too), "too_long".
 
     Example: groups 天下雨。 | 地很湿。 -> [CLS] 天 下 雨 。 [SEP] 地 很 湿 。 [SEP], label 1.
     """
-    limit = context.max_seq_len - 3
-    for document in documents:
-        parts = groups(document)
+    classes = context.options["classes"]
+    for document in running_text(documents, drops):
+        parts = spans(document, context.max_seq_len)
+        whole = "".join(part.text for part in parts)
         drops["single_group"] += len(parts) == 1
-        encoded = [encode_sentences(part, context.encode) for part in parts]
-        texts = ["".join(s.text for s in part) for part in parts]
-        for i in range(len(parts) - 1):
+        for i, (first, second) in enumerate(pairwise(parts)):
             draw_key = key(context.seed, "next_sentence", document.doc_id, i)
-            span = context.pool.draw(document.source, sum(len(s.original) for s in parts[i + 1]), document.doc_id, draw_key)
-            if span is None:
+            label = key(draw_key, "label") % classes
+            swapped = classes == 3 and key(draw_key, "side") % 2 == 1
+            kept, replaced = (second, first) if swapped else (first, second)
+            other = negative(kept, replaced, context, draw_key)
+            if other is None:
                 drops["no_negative"] += 1
                 continue
-            other = encode_sentences(span.sentences, context.encode)
-            if len(encoded[i][0]) + max(len(encoded[i + 1][0]), len(other[0])) > limit:
-                drops["too_long"] += 1
+            if any_short(first, second, other):
+                drops["short_text"] += 1
                 continue
-            wrong = "".join(s.text for s in span.sentences)
-            if near_duplicates(texts[i + 1], wrong) or near_duplicates(texts[i], wrong) or near_duplicates(texts[i], texts[i + 1]):
+            if other.text in whole or second.text + first.text in whole or any_near_duplicates(first, second, other):
                 drops["near_duplicate"] += 1
                 continue
-            label = key(draw_key, "coin") & 1
-            yield assemble([encoded[i], encoded[i + 1] if label else other], context, label)
+            with_other = (other, second) if swapped else (first, other)
+            pair = {OTHER: with_other, NEXT: (first, second), PREVIOUS: (second, first)}[label]
+            row = pair_row(*pair, context, label) if classes == 2 or fits(kept, replaced, other, context) else None
+            if row is None:
+                drops["too_long"] += 1
+            else:
+                yield row
 
 
-TASK = Task("next_sentence", 7, "sentence", 2, build, "Sun et al. 2019 (ERNIE 1.0), label 1 = next as in the seed's README")
+def fits(kept: PoolSpan, replaced: PoolSpan, other: PoolSpan, context: BuildContext) -> bool:
+    """Whether the row holds `kept` with either of the others uncut."""
+    lengths = [len(encode_sentences(span.sentences, context.encode)[0]) for span in (kept, replaced, other)]
+    return lengths[0] + max(lengths[1:]) <= context.max_seq_len - 3
+
+
+TASK = Task(
+    "next_sentence", 7, "sentence", 2, build, "Sun et al. 2019 (ERNIE 1.0), label 1 = next as in the seed's README",
+    options={"classes": 2}, count_classes=count_classes,
+)  # fmt: skip

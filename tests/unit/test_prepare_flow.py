@@ -66,7 +66,7 @@ def test_no_valid_document_lends_a_negative_to_training(whole: Path) -> None:
     negatives = unpack((whole / "tables" / "negatives.json.zst").read_bytes())
     for subset, spans in negatives.items():
         assert spans
-        assert {subset_of(doc_id, SETTINGS["valid_share"], 7) for _, doc_id, _, _ in spans} == {subset}
+        assert {subset_of(doc_id, SETTINGS["valid_share"], 7) for _, doc_id, *_ in spans} == {subset}
 
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
@@ -200,13 +200,24 @@ def test_frequent_lines_are_those_in_more_than_half_a_percent_of_documents() -> 
 
 def test_pool_draws_the_same_length_from_another_document() -> None:
     def span(doc_id: str, text: str) -> list[object]:
-        return [0, doc_id, "s", [[list(text), [], None]]]
+        return [0, doc_id, "s", f"work of {doc_id}", length_bin(len(text)), [[list(text), [], None]]]
 
     pool = SpanPool([span("a", "一二三四五"), span("b", "六七八九十"), span("c", "长" * 70)])
     assert {pool.draw("s", 5, "a", k).doc_id for k in range(9)} == {"b"}  # type: ignore[union-attr]
     assert pool.draw("s", 5, "x", 3) == pool.draw("s", 7, "x", 3)
     assert pool.draw("t", 5, "x", 0) is None
     assert pool.draw("s", 70, "c", 0) is None
+    assert {pool.draw("s", 5, "x", k, "work of a").doc_id for k in range(9)} == {"a"}  # type: ignore[union-attr]
+    assert pool.draw("s", 5, "a", 0, "work of a") is None
+
+
+def test_the_pool_keeps_so_many_spans_of_every_length_whatever_their_order() -> None:
+    spans = [[rank, f"{n}-{rank}", "s", "", n, []] for n in (1, 2) for rank in range(700)]
+    table = reduce_tables(
+        {i: {"doc_ids": [], "tokens": {"好": 1}, "lines": {}, "negatives": {"train": part, "valid": []}} for i, part in enumerate((spans[::2], spans[::-2]))},
+        None, 100,
+    ).negatives["train"]  # fmt: skip
+    assert table == [span for n in (1, 2) for span in spans if span[4] == n and span[0] < 500]
 
 
 def test_length_bins_rise_without_a_gap() -> None:

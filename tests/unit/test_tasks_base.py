@@ -12,16 +12,18 @@ from ernie_core.tasks.base import all_tasks, assemble, encode_sentences, merge
 
 def test_the_folder_holds_these_tasks_with_their_fixed_ids() -> None:
     assert {t.name: t.task_id for t in all_tasks().values()} == {
-        "knowledge_masking": 0, "token_document": 2, "sentence_reordering": 3, "next_sentence": 7,
+        "knowledge_masking": 0, "token_document": 2, "sentence_reordering": 3, "next_sentence": 7, "sentence_distance": 8,
     }  # fmt: skip
 
 
 def test_head_sizes_follow_level_and_options() -> None:
     tasks = all_tasks()
-    assert {n: t.classes({}) for n, t in tasks.items()} == {"knowledge_masking": 0, "next_sentence": 2, "sentence_reordering": 9, "token_document": 2}
+    assert {n: t.classes({}) for n, t in tasks.items()} == {
+        "knowledge_masking": 0, "next_sentence": 2, "sentence_distance": 3, "sentence_reordering": 9, "token_document": 2,
+    }  # fmt: skip
     assert tasks["sentence_reordering"].classes({"max_segments": 4}) == 33
     assert {n: t.metric for n, t in tasks.items()} == {
-        "knowledge_masking": "loss", "next_sentence": "accuracy", "sentence_reordering": "accuracy", "token_document": "average_precision",
+        "knowledge_masking": "loss", "next_sentence": "accuracy", "sentence_distance": "accuracy", "sentence_reordering": "accuracy", "token_document": "average_precision",
     }  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def test_an_unknown_option_names_the_valid_ones() -> None:
     assert e.value.code == "E-TASK-OPTION"
     assert "max_segments" in str(e.value)
     with pytest.raises(RecipeError) as e:
-        all_tasks()["next_sentence"].complete({"classes": 3})
+        all_tasks()["token_document"].complete({"classes": 3})
     assert "none" in str(e.value)
 
 
@@ -40,6 +42,14 @@ def test_max_segments_takes_three_or_four_only(value: object) -> None:
     with pytest.raises(RecipeError) as e:
         all_tasks()["sentence_reordering"].classes({"max_segments": value})
     assert "expected 3 or 4" in str(e.value)
+
+
+@pytest.mark.parametrize("value", [1, 4, "3", None])
+def test_next_sentence_has_two_classes_or_three(value: object) -> None:
+    assert all_tasks()["next_sentence"].classes({"classes": 3}) == 3
+    with pytest.raises(RecipeError) as e:
+        all_tasks()["next_sentence"].classes({"classes": value})
+    assert "expected 2 or 3" in str(e.value)
 
 
 def test_words_units_and_white_space_become_columns() -> None:

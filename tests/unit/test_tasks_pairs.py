@@ -1,0 +1,60 @@
+"""Groups, negatives and cuts: the ground of the tasks on pairs of texts."""
+
+from __future__ import annotations
+
+import tasks_helper as toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ernie_core.schemas import Document
+from ernie_core.tasks.base import PoolSpan, encode_sentences
+from ernie_core.tasks.pairs import groups, head, near_duplicates, negative, rooms, tail
+
+
+@settings(max_examples=30)
+@given(toy.documents(), st.integers(20, 200))
+def test_groups_are_the_document_in_order_inside_paragraphs(document: Document, max_seq_len: int) -> None:
+    for paragraph in document.paragraphs:
+        parts = groups(Document("", "", "", "", (paragraph,)), max_seq_len)
+        assert [s for part in parts for s in part] == list(paragraph)
+        assert all(len(part) == 1 or sum(len(s.original) for s in part) <= (max_seq_len - 3) // 2 for part in parts)
+    assert groups(document, max_seq_len) == [g for p in document.paragraphs for g in groups(Document("", "", "", "", (p,)), max_seq_len)]
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(20, 130))
+def test_rooms_fill_the_row_and_cut_no_side_that_has_its_half(first: int, second: int, limit: int) -> None:
+    left, right = rooms(first, second, limit)
+    assert left + right == min(first + second, limit)
+    assert min(first, limit // 2) <= left <= first
+    assert min(second, limit // 2) <= right <= second
+
+
+def test_cuts_are_between_units_and_keep_every_column_alike() -> None:
+    text = encode_sentences([toy.sentence("天哈尔滨地省会大雨", lambda _: ("天", "哈尔滨", "地", "省会", "大雨"))], toy.encode_characters)
+    assert toy.text_of(head(text, 3)[0]) == "天"
+    assert toy.text_of(head(text, 4)[0]) == "天哈尔滨"
+    assert toy.text_of(tail(text, 3)[0]) == "大雨"
+    assert toy.text_of(tail(text, 8)[0]) == "哈尔滨地省会大雨"
+    assert head(text, 99) == tail(text, 99) == text
+    assert (head(text, 4), tail(text, 8)[1:]) == (([*map(ord, "天哈尔滨")], [0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 2]),
+                                                  ([0, 1, 1, 0, 0, 1, 0, 1], [0, 1, 1, 0, 0, 1, 0, 1], [2, 2, 2, 0, 0, 0, 0, 0]))  # fmt: skip
+    assert head(text, 0)[0] == tail(text, 0)[0] == []
+
+
+def test_a_negative_shares_as_many_words_with_the_anchor_as_the_true_text_does() -> None:
+    def span(doc_id: str, *words: str) -> PoolSpan:
+        return PoolSpan(doc_id, "toy", "", (toy.sentence("".join(words), lambda _: words),))
+
+    anchor, true = span("a", "北京", "上海", "广州"), span("a", "北京", "上海", "天津", "大连")
+    pool = [span(str(n), *(["北京", "上海", "广州"][:n]), *(f"词{c}" for c in "甲乙丙丁"[n:])) for n in range(4)]
+    context = toy.context(toy.ListPool(pool))
+    found = [negative(anchor, true, context, draw_key) for draw_key in range(40)]
+    assert [f.doc_id for f in found if f].count("2") > 36
+    assert negative(anchor, span("a", "短"), context, 1) is None
+
+
+def test_near_duplicates_share_half_of_their_character_pairs() -> None:
+    assert near_duplicates("本报讯昨日大雨", "本报讯昨日大雨。")
+    assert near_duplicates("好", "好")
+    assert not near_duplicates("好", "坏")
+    assert not near_duplicates("天下雨了。", "地很湿。")
