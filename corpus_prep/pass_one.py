@@ -71,7 +71,7 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     folder, name = Path(plan.folder), f"1-{split.number:05d}"
     pieces, input_sha256 = read_split(split)
     inputs = {
-        "input": input_sha256, "reader": sha256_of([split.corpus, split.reader, split.title, split.text, split.share, split.encoding]), "software": sha256_of(software(Normaliser(plan.settings["to_simplified"]))),
+        "input": input_sha256, "reader": split.reading_sha256, "software": sha256_of(software(Normaliser(plan.settings["to_simplified"]))),
         "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *(plan.settings[k] for k in ("valid_share", "html_entities", "filters", "language", "max_seq_len"))]),
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)

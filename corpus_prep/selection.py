@@ -13,7 +13,7 @@ from corpus_prep.clean import CleanDocument, clean
 from corpus_prep.dedup import Contamination
 from corpus_prep.filters import Measured, filtered_by
 from corpus_prep.readers.base import Reject
-from corpus_prep.splits import Split, documents
+from corpus_prep.splits import Piece, Split, documents
 from corpus_prep.token_stream import TokenStream, token_stream
 from ernie_core.errors import IntegrityError, printable
 from ernie_core.normalise import Normaliser
@@ -47,7 +47,7 @@ class Selection:
     facts: dict[str, Any]
 
 
-def select_documents(split: Split, pieces: Sequence[bytes], contamination: Contamination, settings: Mapping[str, Any]) -> Selection:
+def select_documents(split: Split, pieces: Sequence[Piece], contamination: Contamination, settings: Mapping[str, Any]) -> Selection:
     """Return the documents of a split worth keeping, and what became of the others.
 
     Args:

@@ -1,47 +1,60 @@
-"""Corpora: cut into splits at record boundaries, and read as documents or rejections. Only `\\n` ends a line (reliability F43-F48).
+"""Corpora cut into splits at record boundaries, and splits read as documents or rejections.
 
-A *split* is the unit of work and retry: a byte range of one file, or several small files of one corpus.
+A *split* is the unit of work and retry: a part of one file, or parts of several small files of one corpus.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
-from corpus_prep.inputs import Part, cut, input_files, read_part
-from corpus_prep.readers.base import RawDocument, Reject
-from ernie_core.errors import RecipeError, closest
+from corpus_prep.archives import archive_parts, is_archive, read_members
+from corpus_prep.framing import MAX_QUOTED_BYTES
+from corpus_prep.inputs import MAX_EXPANDED_BYTES, Limits, Part, cut, head, read_part
+from corpus_prep.parquet_input import parquet_parts, parquet_rows
+from corpus_prep.readers.base import RawDocument, Reader, Record, Reject, all_readers
+from corpus_prep.rows import TABLES, cells
+from corpus_prep.stores import MAX_FILES, InputFile, input_files
+from ernie_core.errors import InputError
+from ernie_core.manifest import sha256_of
+from ernie_core.registry import pick
 
-READERS = ("text", "jsonl")
-_BOUNDARY = {"jsonl": re.compile(rb"\n"), "text": re.compile(rb"\n[ \t\r]*\n")}
-ENCODINGS = ("utf-8", "gb18030", "big5")
+ENCODINGS = ("utf-8", "gb18030", "big5", "latin-1", "cp1252")
 """Those in which no byte of a longer character is a line break."""
+DEFAULTS: dict[str, Any] = {
+    "options": {}, "share": 1.0, "encoding": "utf-8", "fallback_encoding": None, "work": "file", "archives": False, "members": "**",
+    "max_document_bytes": 32_000_000, "max_files": MAX_FILES, "max_expanded_bytes": MAX_EXPANDED_BYTES,
+}  # fmt: skip
+_READS = ("options", "share", "encoding", "fallback_encoding", "work", "members", "max_document_bytes")
+_HEADER_BYTES = MAX_QUOTED_BYTES
 
 
 @dataclass(frozen=True)
 class Split:
-    """Unit of preparation: whole records of one corpus.
-
-    `title` and `text` are the keys of the jsonl reader (`title` "" for none); `share` is the part of the documents to keep.
-    """
+    """Unit of preparation: whole records of one corpus. `settings`: what its recipe says that reading depends on, complete."""
 
     number: int
     corpus: str
     reader: str
-    title: str
-    text: str
-    share: float
-    encoding: str
+    settings: Mapping[str, Any]
     parts: tuple[Part, ...]
 
     @property
     def size_bytes(self) -> int:
-        return sum(p.end - p.start for p in self.parts)
+        return sum(p.size_bytes for p in self.parts)
+
+    @property
+    def share(self) -> float:
+        return float(self.settings["share"])
+
+    @property
+    def reading_sha256(self) -> str:
+        """Hash of everything but the bytes that its documents depend on."""
+        return sha256_of([self.corpus, self.reader, dict(self.settings)])
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,120 +64,172 @@ class Split:
         return Split(**{**row, "parts": tuple(Part(**p) for p in row["parts"])})
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Bytes of one file or archive member: records from `offset` on. `header`: the bytes of its table's first line, b"" without one."""
+
+    path: str
+    offset: int
+    data: bytes
+    header: bytes = b""
+
+
 def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> list[Split]:
     """Cut all corpora into splits of about `split_bytes`, numbered in order of corpus name, file name and offset.
 
     Args:
-        corpora: name -> {"reader": "text" | "jsonl", "path": glob, "title": key or None, "text": key, "share": 0 to 1, "encoding": one of ENCODINGS}.
+        corpora: name -> {"reader", "path" (a glob, local or of a store), and what differs from `DEFAULTS`}.
         split_bytes: a file is cut at the first record boundary past a multiple of this; smaller files are put together.
 
     Raises:
-        InputError: E-CORPUS-MISSING (no file matches), E-CORPUS-EMPTY (only empty files), both naming corpus and pattern; see `inputs.cut`.
-        RecipeError: E-NAME, unknown reader.
+        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-CORPUS-FILES; E-SCHEMA, a table lacks a column; E-ARCHIVE, one that is not asked for
+            or not safe; see `inputs.cut`.
+        RecipeError: E-NAME, unknown reader; E-READER-OPTION.
     """
     splits: list[Split] = []
     for name, corpus in sorted(corpora.items()):
-        reader = str(corpus["reader"])
-        if reader not in READERS:
-            raise RecipeError("E-NAME", f"unknown reader {reader!r}", where=f"corpus {name}", expected=f"one of {closest(reader, READERS)}")
+        assert set(corpus) <= {"reader", "path", "weight", *DEFAULTS}, f"corpus {name}: {sorted(corpus)}"
+        settings = {**DEFAULTS, **corpus}
+        reader = pick(all_readers(), str(settings["reader"]), f"reader of corpus {name!r}:")
+        settings["options"] = reader.complete(settings["options"])
         filling: list[Part] = []
         groups: list[tuple[Part, ...]] = []
-        for part in (p for path in input_files(name, str(corpus["path"])) for p in cut(path, _BOUNDARY[reader], split_bytes)):
-            if filling and sum(p.end - p.start for p in filling) + part.end - part.start > split_bytes:
+        files = input_files(name, str(settings["path"]), settings["max_files"])
+        for part in (p for file in files for p in _parts(file, reader, settings, name, split_bytes)):
+            if filling and sum(p.size_bytes for p in filling) + part.size_bytes > split_bytes:
                 groups.append(tuple(filling))
                 filling = []
             filling.append(part)
         groups.append(tuple(filling))
-        splits += [
-            Split(
-                len(splits) + i,
-                name,
-                reader,
-                str(corpus.get("title") or ""),
-                str(corpus.get("text") or "text"),
-                float(corpus.get("share", 1.0)),
-                str(corpus.get("encoding", "utf-8")),
-                g,
-            )
-            for i, g in enumerate(groups)
-        ]
+        reads = {key: settings[key] for key in _READS}
+        splits += [Split(len(splits) + i, name, reader.name, reads, group) for i, group in enumerate(groups)]
     return splits
 
 
-def read_split(split: Split) -> tuple[list[bytes], str]:
+def _parts(file: InputFile, reader: Reader, settings: Mapping[str, Any], corpus: str, split_bytes: int) -> list[Part]:
+    options = settings["options"]
+    framing, limits = reader.framing(options), Limits(settings["max_expanded_bytes"], settings["max_files"])
+    if is_archive(file.path):
+        if not settings["archives"] or framing.rows:
+            found = "Parquet files in an archive" if framing.rows else "archives: false"
+            raise InputError(
+                "E-ARCHIVE", "archives are read only where the recipe says so", where=file.path, found=found, fix="add archives: true to the corpus"
+            )
+        return archive_parts(file, settings["members"], split_bytes, limits)
+    if framing.rows:
+        return parquet_parts(file, reader.columns(options), corpus, split_bytes)
+    if _has_header(reader, options):
+        _check_columns(file, reader, settings, corpus)
+    return cut(file, framing, split_bytes, limits)
+
+
+def _has_header(reader: Reader, options: Mapping[str, Any]) -> bool:
+    return reader.row_format(options) in TABLES and bool(options["header"])
+
+
+def _check_columns(file: InputFile, reader: Reader, settings: Mapping[str, Any], corpus: str) -> None:
+    record = _first_record(reader, settings, head(file.path, _HEADER_BYTES))
+    wanted = reader.columns(settings["options"])
+    try:
+        held = _columns(reader, settings, record)
+    except ValueError as e:
+        guess = guess_encoding(record) if isinstance(e, UnicodeDecodeError) else ""
+        raise InputError(
+            "E-SCHEMA", f"the first line of a file of corpus {corpus!r} is no header", where=file.path, expected=", ".join(wanted), found=_reason(e, settings["encoding"]),
+            fix=f"encoding: {guess}" if guess else "correct the corpus's options",
+        ) from e  # fmt: skip
+    if missing := [name for name in wanted if name not in held]:
+        raise InputError(
+            "E-SCHEMA", f"corpus {corpus!r} asks for other columns than a file has", where=file.path, expected=", ".join(wanted),
+            found=f"{', '.join(missing)} missing; the file has {', '.join(held)}", fix="correct the corpus's options, or header: false and columns by number",
+        )  # fmt: skip
+
+
+def _first_record(reader: Reader, settings: Mapping[str, Any], data: bytes) -> bytes:
+    return next((record for _, record in reader.framing(settings["options"]).records(data)), b"")
+
+
+def _columns(reader: Reader, settings: Mapping[str, Any], header: bytes) -> tuple[str, ...]:
+    options = settings["options"]
+    return tuple(cells(_decoded(header, settings).removeprefix("\ufeff"), reader.row_format(options), options)) if header else ()
+
+
+def read_split(split: Split) -> tuple[list[Piece], str]:
     """Return the bytes of each part, and the SHA-256 over names, offsets and bytes of all: the identity of the split's input."""
     h = hashlib.sha256()
-    pieces = []
-    for part in split.parts:
-        data = read_part(part)
-        pieces.append(data)
-        h.update(f"{Path(part.path).name}\0{part.start}\0{len(data)}\0".encode() + data)
+    pieces = [piece for part in split.parts for piece in _pieces(part, split)]
+    for piece in pieces:
+        h.update(f"{PurePosixPath(piece.path).name}\0{piece.offset}\0{len(piece.data)}\0{len(piece.header)}\0".encode() + piece.data + piece.header)
     return pieces, h.hexdigest()
 
 
-def documents(split: Split, pieces: Sequence[bytes]) -> Iterator[RawDocument | Reject]:
-    """Yield each record of a split as a document, or as a rejection; a bad record never costs its neighbours.
+def _pieces(part: Part, split: Split) -> Iterator[Piece]:
+    reader, settings = all_readers()[split.reader], split.settings
+    options = settings["options"]
+    table = _has_header(reader, options)
+    if is_archive(part.path):
+        for name, data in read_members(part, settings["members"]):
+            yield Piece(f"{part.path}!{name}", 0, data, _first_record(reader, settings, data[:_HEADER_BYTES]) if table else b"")
+    elif reader.framing(options).rows:
+        yield Piece(part.path, part.start, parquet_rows(part, reader.columns(options)))
+    else:
+        data = read_part(part)
+        beginning = b"" if not table else data[:_HEADER_BYTES] if part.start == 0 else head(part.path, _HEADER_BYTES)
+        yield Piece(part.path, part.start, data, _first_record(reader, settings, beginning) if table else b"")
+
+
+def documents(split: Split, pieces: Sequence[Piece]) -> Iterator[RawDocument | Reject]:
+    """Yield each record of a split as its documents, or as a rejection; a bad record never costs its neighbours.
 
     Example (jsonl): ``{"title": "T", "text": "a\\nb"}`` -> ``RawDocument("x.jsonl", 0, "T", ("a", "b"))``.
     """
-    for part, data in zip(split.parts, pieces, strict=True):
-        for offset, record in _lines(data) if split.reader == "jsonl" else _blocks(data):
-            try:
-                text = record.decode(split.encoding)
-                title, paragraphs = _json_record(text, split) if split.reader == "jsonl" else ("", text.split("\n"))
-            except (ValueError, RecursionError) as e:
-                yield Reject(
-                    part.path,
-                    part.start + offset,
-                    _reason(e, split.encoding),
-                    record[:80].hex(),
-                    guess_encoding(record) if isinstance(e, UnicodeDecodeError) else "",
-                )
-                continue
-            yield RawDocument(Path(part.path).name, part.start + offset, title, tuple(p.removesuffix("\r") for p in paragraphs))
+    for piece in pieces:
+        yield from _documents(split, piece)
+
+
+def _documents(split: Split, piece: Piece) -> Iterator[RawDocument | Reject]:
+    reader, settings = all_readers()[split.reader], split.settings
+    options, work = settings["options"], _work(piece.path, settings["work"])
+    try:
+        columns = _columns(reader, settings, piece.header)
+    except ValueError:
+        columns = ()  # of an archive's member; the rows are rejected for want of them, one by one
+    header_ahead = bool(piece.header) and piece.offset == 0
+    for offset, record in reader.framing(options).records(piece.data):
+        if header_ahead:
+            header_ahead = False
+            continue
+        at = piece.offset + offset
+        if len(record) > settings["max_document_bytes"]:
+            yield Reject(piece.path, at, f"E-DOCUMENT-LONG: more than max_document_bytes, {settings['max_document_bytes']}", record[:80].hex(), "")
+            continue
+        try:
+            for document in reader.parse(Record(_decoded(record, settings), columns), options):
+                yield replace(document, work=work, offset=at)
+        except (ValueError, RecursionError) as e:
+            guess = guess_encoding(record) if isinstance(e, UnicodeDecodeError) else ""
+            yield Reject(piece.path, at, _reason(e, settings["encoding"]), record[:80].hex(), guess)
+
+
+def _work(path: str, rule: str) -> str:
+    """Return the name of a file, or of its folder: `novels.tar!resources/西游记/3.html` -> "3.html" or "西游记"."""
+    place = PurePosixPath(path.rpartition("!")[2])
+    return place.name if rule == "file" else place.parent.name
+
+
+def _decoded(record: bytes, settings: Mapping[str, Any]) -> str:
+    try:
+        return record.decode(settings["encoding"])
+    except UnicodeDecodeError:
+        if settings["fallback_encoding"] is None:
+            raise
+        return record.decode(settings["fallback_encoding"])
 
 
 def _reason(error: Exception, encoding: str) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"not {encoding.upper()}"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(":")[0][:80]
-
-
-def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    for line in data.split(b"\n"):
-        if line.strip():
-            yield offset, line.removesuffix(b"\r")
-        offset += len(line) + 1
-
-
-def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, lines) between blank lines."""
-    held: list[bytes] = []
-    first = offset = 0
-    for line in data.split(b"\n"):
-        if line.strip(b" \t\r"):
-            first = first if held else offset
-            held.append(line)
-        elif held:
-            yield first, b"\n".join(held)
-            held = []
-        offset += len(line) + 1
-    if held:
-        yield first, b"\n".join(held)
-
-
-def _json_record(text: str, split: Split) -> tuple[str, list[str]]:
-    row = json.loads(text.removeprefix("\ufeff"))
-    fields = [split.title, split.text] if split.title else [split.text]
-    values = [row.get(f, "" if f == split.title else None) if isinstance(row, dict) else None for f in fields]
-    for name, value in zip(fields, values, strict=True):
-        if not isinstance(value, str):
-            raise ValueError(f"no text under the key {name!r}")  # noqa: TRY004 - every rejection is a ValueError
-        if any("\ud800" <= c <= "\udfff" for c in value):
-            raise ValueError("lone surrogate")
-    title = values[0] if split.title else ""
-    return str(title), str(values[-1]).split("\n")
 
 
 def guess_encoding(record: bytes) -> str:
@@ -174,7 +239,7 @@ def guess_encoding(record: bytes) -> str:
     """
     for encoding in ("gb18030", "big5", "utf-16"):
         try:
-            text = record.decode(encoding)
+            text = codecs.getincrementaldecoder(encoding)().decode(record[:4096])
         except UnicodeError:
             continue
         if text and sum("\u4e00" <= c <= "\u9fff" or c.isascii() for c in text) >= 0.8 * len(text):

@@ -57,12 +57,17 @@ class Estimate:
 
 def input_bytes(recipe: Recipe) -> tuple[int, float]:
     """Return (size of all input files, what the corpora's shares leave of it); a package used by two corpora counts twice."""
-    from corpus_prep.inputs import expanded_size, input_files
+    from corpus_prep.inputs import expanded_size
     from corpus_prep.packages import package_files
+    from corpus_prep.stores import InputFile, input_files
 
     total, used = 0, 0.0
     for name, corpus in recipe.corpora.items():
-        files = package_files(corpus.package) if corpus.package is not None else input_files(name, str(corpus.path))
+        files = (
+            [*map(InputFile.at, package_files(corpus.package))]
+            if corpus.package is not None
+            else input_files(name, str(corpus.path), corpus.max_files)
+        )
         size = expanded_size(files)
         total, used = total + size, used + size * corpus.share
     return total, used

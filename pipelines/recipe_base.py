@@ -27,6 +27,14 @@ def _checked_package(name: str) -> str:
     return name
 
 
+def _checked_reader(name: str) -> str:
+    from corpus_prep.readers.base import all_readers
+
+    if name not in (readers := all_readers()):
+        raise ValueError(f"unknown reader {name!r}; one of {closest(name, readers)}")
+    return name
+
+
 def _checked_task(name: str) -> str:
     from ernie_core.tasks.base import all_tasks
 
@@ -53,6 +61,7 @@ def _checked_filter(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_checked_name)]
 Package = Annotated[str, AfterValidator(_checked_package)]
+ReaderName = Annotated[str, AfterValidator(_checked_reader)]
 TaskName = Annotated[str, AfterValidator(_checked_task)]
 FilterName = Annotated[str, AfterValidator(_checked_filter)]
 BenchmarkName = Annotated[str, AfterValidator(_checked_benchmark)]
@@ -70,6 +79,10 @@ class Settings(BaseModel):
     """Base of every section: exact types, no unknown keys, finite numbers, read-only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def notes(self) -> list[str]:
+        """Return what a person should know of the section beside its settings, a line each."""
+        return []
 
 
 def results_settings(model: BaseModel) -> dict[str, Any]:

@@ -6,19 +6,30 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.recipe_base import FilterName, Package, Settings, Share, TaskName
+from pipelines.recipe_base import FilterName, Package, Positive, ReaderName, Settings, Share, TaskName
+
+Encoding = Literal["utf-8", "gb18030", "big5", "latin-1", "cp1252"]
 
 
 class Corpus(Settings):
     package: Package | None = Field(None, description="an installed package to import: inews, peoples_daily, reviews")
-    reader: Literal["text", "jsonl"] | None = Field(
-        None, description="text: a line is a paragraph, a blank line ends a document; jsonl: a line is a document"
+    reader: ReaderName | None = Field(
+        None, description="what the files look like: text, jsonl, parquet, csv, tsv, segmented, dialogue, qa, query_title, pairs, markdown, html"
     )
-    path: str | None = Field(None, description="files, a glob from the current folder; .gz, .bz2, .xz and .zst are expanded")
-    encoding: Literal["utf-8", "gb18030", "big5"] = Field("utf-8", description="of the files: utf-8, gb18030, big5")
-    title: str | None = Field(None, description="jsonl: key of the title")
-    text: str = Field("text", description="jsonl: key of the text, with a line break between paragraphs")
+    path: str | None = Field(None, description="files, a glob from the current folder, or s3://, gs://; .gz, .bz2, .xz and .zst are expanded")
+    options: dict[str, Any] = Field({}, description="of the reader, see below it in --print-config")
+    encoding: Encoding = Field("utf-8", description="of the files: utf-8, gb18030, big5, latin-1, cp1252")
+    fallback_encoding: Encoding | None = Field(None, description="for records that are not in the encoding; null: they are rejected")
     share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of its documents to use, chosen by their hash")
+    weight: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="largest share of all text that is this corpus's, in characters; what is beyond is left out by hash; null: no bound"
+    )
+    work: Literal["file", "folder"] = Field("file", description="what is one work (a book): file, folder")
+    archives: bool = Field(False, description="whether tar and zip files are opened")
+    members: str = Field("**", description="glob of an archive's members to read")
+    max_document_bytes: Annotated[int, Field(ge=1, le=1 << 28)] = Field(32_000_000, description="longest record, bytes; longer ones are rejected")
+    max_files: Positive = Field(100_000, description="most files, and most members of an archive")
+    max_expanded_bytes: Positive = Field(1 << 40, description="most bytes that one compressed file or archive may expand to")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -26,11 +37,20 @@ class Corpus(Settings):
             raise ValueError("give either package, or reader and path")
         if (self.reader is None) != (self.path is None):
             raise ValueError("reader and path go together")
-        if self.title is not None and self.reader != "jsonl":
-            raise ValueError("title is for reader: jsonl")
-        if self.encoding != "utf-8" and self.reader is None:
-            raise ValueError("encoding goes with reader and path")
+        reads = self.model_fields_set - {"package", "share", "weight"}
+        if self.package is not None and reads:
+            raise ValueError(f"{', '.join(sorted(reads))}: goes with reader and path, not with package")
+        if self.reader is not None:
+            from corpus_prep.readers.base import all_readers
+
+            all_readers()[self.reader].complete(self.options)
         return self
+
+    def notes(self) -> list[str]:
+        """Return what the reader's options mean, a line each."""
+        from corpus_prep.readers.base import all_readers
+
+        return [] if self.reader is None else all_readers()[self.reader].explain()
 
 
 class Prepare(Settings):

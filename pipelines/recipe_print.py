@@ -34,6 +34,7 @@ def _lines(section: Settings, indent: str, *, marked: bool) -> Iterator[str]:
                 yield from _lines(item, indent + "    ", marked=free)
         else:
             yield f"{indent}{name}: {_flow(value)}  {comment}"
+    yield from (f"{indent}# {note}" for note in section.notes())
 
 
 def _flow(value: Any) -> str:

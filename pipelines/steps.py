@@ -7,9 +7,7 @@ Source: DESIGN (Manifest), reliability.md F16-F17, F24-F27.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -221,8 +219,9 @@ def _checked(step: Step, folder: Path, parents: Mapping[str, str]) -> Manifest:
 
 def _input_states(patterns: Sequence[str]) -> dict[str, list[int]]:
     """Return size and modification time of every input file: cheap, and enough to notice a change; the step itself compares hashes."""
-    paths = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
-    return {path: [os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in paths if os.path.isfile(path)}
+    from corpus_prep.stores import find  # here, because it loads pyarrow
+
+    return {file.path: [file.size, file.mtime_ns] for pattern in patterns for file in find(pattern)}
 
 
 def _changed_inputs(folder: Path, inputs: Mapping[str, list[int]]) -> list[str]:

@@ -76,24 +76,17 @@ def _run_import(context: StepContext) -> Manifest:
 
 
 def corpora_of(recipe: Recipe, imported: Path | None) -> dict[str, dict[str, Any]]:
-    """Return what preparation reads: name -> {"reader", "path", "title", "text"}; packages as the import step wrote them.
+    """Return what preparation reads, see `splits.plan_splits`; packages as the import step wrote them.
 
-    Example: ``{"news": {"reader": "jsonl", "path": "/home/me/runs/demo/import/inews.jsonl", "title": "title", "text": "text"}}``.
+    Example: ``{"news": {"reader": "jsonl", "path": "/home/me/runs/demo/import/inews.jsonl", "options": {"title": "title"}, "share": 1.0}}``.
     """
     corpora: dict[str, dict[str, Any]] = {}
     for name, corpus in recipe.corpora.items():
         if corpus.package is None:
-            corpora[name] = {
-                "reader": corpus.reader,
-                "path": corpus.path,
-                "title": corpus.title,
-                "text": corpus.text,
-                "share": corpus.share,
-                "encoding": corpus.encoding,
-            }
+            corpora[name] = {key: value for key, value in results_settings(corpus).items() if key != "package"}
         elif imported is not None:
             path = str(imported / f"{corpus.package}.jsonl")
-            corpora[name] = {"reader": "jsonl", "path": path, "title": "title", "text": "text", "share": corpus.share}
+            corpora[name] = {"reader": "jsonl", "path": path, "options": {"title": "title"}, "share": corpus.share, "weight": corpus.weight}
     return corpora
 
 
@@ -184,15 +177,15 @@ def check_inputs(recipe: Recipe) -> None:
     Raises:
         InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-PACKAGE, E-VOCAB-FORMAT.
     """
-    from corpus_prep.inputs import input_files
     from corpus_prep.packages import package_files
+    from corpus_prep.stores import input_files
     from ernie_core.vocab import Vocab
 
     for name, corpus in recipe.corpora.items():
         if corpus.package is not None:
             package_files(corpus.package)
         else:
-            input_files(name, str(corpus.path))
+            input_files(name, str(corpus.path), corpus.max_files)
     for benchmark in recipe.finetune.benchmarks.values() if recipe.finetune else ():
         package_files(benchmark.package)
     if recipe.prepare.vocab is not None:

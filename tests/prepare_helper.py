@@ -84,7 +84,7 @@ def run_prepare(corpus: Path, out: Path, workers: int = 0, said: list[str] | Non
     from corpus_prep.flow import prepare
 
     corpora = {
-        "two": {"reader": "jsonl", "path": str(corpus / "two.jsonl"), "title": "title", "text": "text"},
+        "two": {"reader": "jsonl", "path": str(corpus / "two.jsonl"), "options": {"title": "title"}},
         "one": {"reader": "text", "path": str(corpus / "*.txt")},
     }
     texts = sorted(corpus.glob("benchmarks/*/*.tsv"))

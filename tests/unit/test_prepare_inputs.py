@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus_prep import inputs
-from corpus_prep.inputs import MAX_PARTS, Part, cut, read_part
+from corpus_prep.framing import BLOCKS
+from corpus_prep.inputs import MAX_PARTS, Limits, byte_part, cut, read_part
 from corpus_prep.readers.base import RawDocument
 from corpus_prep.splits import documents, plan_splits, read_split
+from corpus_prep.stores import InputFile
 from ernie_core.errors import InputError
 
-BLANK = re.compile(rb"\n[ \t\r]*\n")
+LIMITS = Limits()
 
 
 def zst(data: bytes) -> bytes:
@@ -57,25 +59,25 @@ def test_a_compressed_file_gives_the_documents_of_the_plain_one(tmp_path: Path, 
 
 @given(st.binary(min_size=1, max_size=400).map(lambda b: re.sub(rb"[^a\n]", b"\n", b)), st.integers(1, 80), st.integers(1, 64))
 def test_parts_of_a_compressed_file_are_those_of_the_plain_one(tmp_path: Path, data: bytes, part_bytes: int, chunk: int) -> None:
-    plain = cut(write(tmp_path, "", data), BLANK, part_bytes)
+    plain = cut(InputFile.at(write(tmp_path, "", data)), BLOCKS, part_bytes, LIMITS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "CHUNK_BYTES", chunk)
         patch.setattr(inputs, "MAX_PARTS", 1 << 30)
         path = write(tmp_path, ".gz", gzip.compress(data))
-        packed = cut(path, BLANK, part_bytes)
+        packed = cut(InputFile.at(path), BLOCKS, part_bytes, LIMITS)
         assert [(p.start, p.end) for p in packed] == [(p.start, p.end) for p in plain]
         assert b"".join(map(read_part, packed)) == data
 
 
 def test_a_compressed_file_has_at_most_64_parts_and_nothing_is_lost(tmp_path: Path) -> None:
-    parts = cut(write(tmp_path, ".gz", gzip.compress(TEXT)), BLANK, 10)
+    parts = cut(InputFile.at(write(tmp_path, ".gz", gzip.compress(TEXT))), BLOCKS, 10, LIMITS)
     assert 32 < len(parts) <= MAX_PARTS
     assert b"".join(map(read_part, parts)) == TEXT
 
 
 def test_members_of_a_gzip_file_are_read_one_after_the_other(tmp_path: Path) -> None:
     path = write(tmp_path, ".gz", gzip.compress(TEXT[:900]) + gzip.compress(TEXT[900:]))
-    assert read_part(Part(str(path), 0, len(TEXT))) == TEXT
+    assert read_part(byte_part(str(path), 0, len(TEXT))) == TEXT
 
 
 @pytest.mark.parametrize("ending", PACK)
@@ -98,13 +100,15 @@ def test_a_bomb_is_stopped(tmp_path: Path, ending: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(inputs, "FREE_BYTES", 1 << 20)
     path = write(tmp_path, ending, PACK[ending](bytes(1 << 26)))
     with pytest.raises(InputError, match="E-BOMB"):
-        cut(path, BLANK, 1 << 16)
+        cut(InputFile.at(path), BLOCKS, 1 << 16, LIMITS)
 
 
 def test_what_grows_much_but_is_small_is_no_bomb(tmp_path: Path) -> None:
     data = b"\n" * (1 << 20)
     assert len(data) > inputs.MAX_RATIO * len(lzma.compress(data))
-    assert cut(write(tmp_path, ".xz", lzma.compress(data)), BLANK, 1 << 22) == [Part(str(tmp_path / "a.txt.xz"), 0, 1 << 20)]
+    assert cut(InputFile.at(write(tmp_path, ".xz", lzma.compress(data))), BLOCKS, 1 << 22, LIMITS) == [
+        byte_part(str(tmp_path / "a.txt.xz"), 0, 1 << 20)
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "big5"])

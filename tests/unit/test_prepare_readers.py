@@ -12,8 +12,8 @@ from corpus_prep.splits import documents, guess_encoding, plan_splits, read_spli
 from ernie_core.errors import InputError, RecipeError
 
 
-def read(path: Path | str, reader: str, split_bytes: int = 1 << 20, title: str | None = "title") -> list[RawDocument | Reject]:
-    splits = plan_splits({"c": {"reader": reader, "path": str(path), "title": title if reader == "jsonl" else None, "text": "text"}}, split_bytes)
+def read(path: Path | str, reader: str, split_bytes: int = 1 << 20, title: str = "title") -> list[RawDocument | Reject]:
+    splits = plan_splits({"c": {"reader": reader, "path": str(path), "options": {"title": title} if reader == "jsonl" else {}}}, split_bytes)
     assert [s.number for s in splits] == list(range(len(splits)))
     return [d for split in splits for d in documents(split, read_split(split)[0])]
 
@@ -55,8 +55,8 @@ def test_invalid_utf8_costs_one_document_and_is_named(tmp_path: Path, bad: bytes
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ("{", "Expecting property name enclosed in double quotes"), ("[1]", "no text under the key 'title'"), ('{"title": "T"}', "no text under the key 'text'"),
-        ('{"text": 3}', "no text under the key 'text'"), ('{"text": "\\ud800"}', "lone surrogate"), ('{"title": 1, "text": "a"}', "no text under the key 'title'"),
+        ("{", "Expecting property name enclosed in double quotes"), ("[1]", "no JSON object"), ('{"title": "T"}', "no field 'text'"),
+        ('{"text": 3}', "no text or list of texts under the key 'text'"), ('{"text": "\\ud800"}', "lone surrogate"), ('{"title": 1, "text": "a"}', "no text under the key 'title'"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )  # fmt: skip
@@ -83,8 +83,8 @@ def test_documents_do_not_depend_on_how_the_file_is_split(
     path = tmp_path_factory.mktemp("f") / "x"
     data = b"".join(pieces) + b"."
     path.write_bytes(data)
-    splits = plan_splits({"c": {"reader": reader, "path": str(path), "title": None, "text": "text"}}, size)
-    assert b"".join(read_split(s)[0][0] for s in splits) == data
+    splits = plan_splits({"c": {"reader": reader, "path": str(path)}}, size)
+    assert b"".join(read_split(s)[0][0].data for s in splits) == data
     assert read(path, reader, size) == read(path, reader, 1 << 20)
 
 
@@ -123,7 +123,7 @@ def test_a_corpus_of_empty_files_names_how_many(tmp_path: Path) -> None:
 
 
 def test_unknown_reader_lists_the_valid_ones(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="jsonl, text"):
+    with pytest.raises(RecipeError, match="unknown reader of corpus 'c': 'json'; expected one of jsonl, "):
         read(tmp_path, "json")
 
 
