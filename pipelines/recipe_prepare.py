@@ -37,9 +37,10 @@ class Corpus(Settings):
             raise ValueError("give either package, or reader and path")
         if (self.reader is None) != (self.path is None):
             raise ValueError("reader and path go together")
-        reads = self.model_fields_set - {"package", "share", "weight"}
+        fields = type(self).model_fields
+        reads = [name for name in fields if name not in {"package", "share", "weight"} and getattr(self, name) != fields[name].default]
         if self.package is not None and reads:
-            raise ValueError(f"{', '.join(sorted(reads))}: goes with reader and path, not with package")
+            raise ValueError(f"{', '.join(reads)}: goes with reader and path, not with package")
         if self.reader is not None:
             from corpus_prep.readers.base import all_readers
 

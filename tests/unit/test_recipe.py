@@ -33,7 +33,8 @@ def problems(folder: Path, text: str, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
-def test_every_recipe_of_ours_loads_and_prints_to_the_same_recipe(path: Path, tmp_path: Path) -> None:
+def test_every_recipe_of_ours_loads_and_prints_to_the_same_recipe(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERNIE_TEST_DATA", "data")
     assert len(OURS) >= 2
     recipe = load_recipe(path)
     assert recipe.name == path.stem
@@ -135,7 +136,11 @@ pretrain:
         ("- a", "a recipe is a mapping of keys"),
         ("name: mine\ncorpora: {}", "corpora: "),
         (SMALL + "corpora_: 1", "unknown key, expected one of corpora, "),
-        (SMALL.replace("text,", "csv,"), "corpora.a.reader: Input should be 'text' or 'jsonl', found 'csv'"),
+        (SMALL.replace("text,", "cvs,"), "corpora.a.reader: unknown reader 'cvs'; one of csv, "),
+        (SMALL.replace("}", ", options: {document: file}}"), "reader text has no option 'document'; expected documents, "),
+        (SMALL.replace("}", ", options: {documents: page}}"), "option documents of reader text; expected blank_line, file, line, heading; found 'page'"),
+        (SMALL.replace("text,", "csv,").replace("}", ", options: {text: 0}}"), "expected a name, or a column's number from 1; found 0"),
+        ("name: m\ncorpora: {a: {package: inews, encoding: big5}}", "encoding: goes with reader and path, not with package"),
         ("name: m\ncorpora: {a: {reader: text}}", "reader and path go together"),
         ("name: m\ncorpora: {a: {package: inews, reader: text, path: x}}", "give either package, or reader and path"),
         ("name: m\ncorpora: {a: {package: os.system}}", "unknown package 'os.system'; one of "),
