@@ -138,7 +138,10 @@ pretrain:
         (SMALL + "corpora_: 1", "unknown key, expected one of corpora, "),
         (SMALL.replace("text,", "cvs,"), "corpora.a.reader: unknown reader 'cvs'; one of csv, "),
         (SMALL.replace("}", ", options: {document: file}}"), "reader text has no option 'document'; expected documents, "),
-        (SMALL.replace("}", ", options: {documents: page}}"), "option documents of reader text; expected blank_line, file, line, heading; found 'page'"),
+        (
+            SMALL.replace("}", ", options: {documents: page}}"),
+            "option documents of reader text; expected blank_line, file, line, heading; found 'page'",
+        ),
         (SMALL.replace("text,", "csv,").replace("}", ", options: {text: 0}}"), "expected a name, or a column's number from 1; found 0"),
         ("name: m\ncorpora: {a: {package: inews, encoding: big5}}", "encoding: goes with reader and path, not with package"),
         ("name: m\ncorpora: {a: {reader: text}}", "reader and path go together"),
