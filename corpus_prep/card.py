@@ -71,6 +71,9 @@ def _left_out(documents: Mapping[str, Any]) -> list[str]:
     for name, found in documents.get("filtered_documents", {}).items():
         rows += [("filtered: " + name, d["work"], d["title"], d["head"]) for d in found]
     rows += [("contaminated: " + d["benchmark"], d["work"], d["title"], d["head"]) for d in documents.get("contaminated_documents", [])[:3]]
+    for pair in documents.get("near_duplicate_documents", [])[:3]:
+        for side, what in (("left_out", f"near-duplicate, {pair['estimate']}"), ("kept", "which stays")):
+            rows.append((what, pair[side]["work"], f"split {pair[side]['split']}, document {pair[side]['index']}", pair[side]["head"]))
     return _table(("reason", "file", "title or place", "begins"), [tuple(printable(cell, 120) for cell in row) for row in rows])
 
 

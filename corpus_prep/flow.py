@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from corpus_prep.commit import Entry, read_entry
@@ -83,7 +84,7 @@ def prepare(
     _run_pass("1", "documents", splits, plan, workers, say)
     entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
     check_documents(entries, settings["max_reject_fraction"], say)
-    tables = _reduce(folder, entries, vocab, settings["vocab_size"])
+    tables = _reduce(folder, entries, vocab, settings)
     files_of_tables = {**tables.files(), NORMALISER_NAME: normaliser.to_bytes()}
     table_files = [_keep(folder / "tables" / name, data) for name, data in files_of_tables.items()]
     plan = replace(plan, tables={**hashes, **{f.path: f.sha256 for f in table_files}})
@@ -92,7 +93,7 @@ def prepare(
     _run_pass("2", "samples", splits, plan, workers, say)
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
-        "documents": document_facts(entries, tables.duplicates), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
+        "documents": document_facts(entries, tables.duplicates, tables.near, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
         "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, **software(normaliser),
     }  # fmt: skip
     check_tasks(facts["tasks"], say)
@@ -108,9 +109,12 @@ def _keep(path: Path, data: bytes) -> FileEntry:
     return replace(atomic_write(path, data), facts={"table": path.name})
 
 
-def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, vocab_size: int) -> Tables:
+def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, settings: Mapping[str, Any]) -> Tables:
     parts = {number: unpack(verified_path(folder, entry.files[1]).read_bytes()) for number, entry in entries.items()}
-    return reduce_tables(parts, vocab, vocab_size)
+    if settings["near_duplicates"] is None:
+        return reduce_tables(parts, vocab, settings["vocab_size"])
+    signatures = {number: np.load(verified_path(folder, entry.files[2]), mmap_mode="r", allow_pickle=False) for number, entry in entries.items()}
+    return reduce_tables(parts, vocab, settings["vocab_size"], signatures, settings["near_duplicates"])
 
 
 def _run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say) -> None:

@@ -6,6 +6,7 @@ What it writes depends on the split's bytes, the benchmarks' texts, settings and
 from __future__ import annotations
 
 import functools
+import io
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +15,12 @@ from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from corpus_prep.clean import CleanDocument
 from corpus_prep.commit import begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
+from corpus_prep.near import signatures
 from corpus_prep.segment import SEGMENTER, Segmenter, dictionary_path, load_segmenter
 from corpus_prep.selection import select_documents
 from corpus_prep.sentences import split_sentences
@@ -86,6 +90,10 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
         _placed(atomic_write(folder / place / f"{split.number:05d}.json.zst", pack(value)), place)
         for place, value in (("documents", [d.to_json() for d in built]), ("parts", part))
     ]
+    if plan.settings["near_duplicates"] is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, signatures(selection.stream, selection.places), allow_pickle=False)
+        files.append(_placed(atomic_write(folder / "near" / f"{split.number:05d}.npy", buffer.getvalue()), "near"))
     commit(folder, name, inputs, files, selection.facts)
     return reasons
 

@@ -14,12 +14,14 @@ import numpy as np
 from corpus_prep.audit import MAX_TRAIN_ROWS, MAX_VALID_ROWS, audit
 from corpus_prep.card import card_markdown
 from corpus_prep.commit import Entry
-from corpus_prep.selection import MAX_SAMPLES, check_counts
-from corpus_prep.tables import SUBSETS
+from corpus_prep.near import Resemblance
+from corpus_prep.selection import LATER, MAX_SAMPLES, check_counts
+from corpus_prep.tables import SUBSETS, unpack
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import InputError, printable
-from ernie_core.manifest import Manifest, atomic_write, canonical_json, write_manifest
+from ernie_core.manifest import Manifest, atomic_write, canonical_json, verified_path, write_manifest
+from ernie_core.schemas import Document
 from ernie_core.tasks.base import all_tasks
 from ernie_core.vocab import Vocab
 
@@ -60,11 +62,14 @@ def _describe(reject: Mapping[str, Any]) -> str:
     return f"{reject['path']} byte {reject['offset']}: {printable(reject['reason'])}, begins {reject['head_hex'][:32]}"
 
 
-def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequence[int]]) -> dict[str, Any]:
+def document_facts(
+    entries: Mapping[int, Entry], duplicates: Mapping[int, Sequence[int]], near: Sequence[Resemblance], folder: Path
+) -> dict[str, Any]:
     """Return counts over all splits and by source, read = kept + all the others, checked.
 
     "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each,
-    "filtered_documents" three of each filter.
+    "filtered_documents" three of each filter, "near_duplicate_documents" up to 50 with the document that stays, three of them with
+    what they begin with.
 
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
@@ -73,12 +78,14 @@ def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequen
     contaminated_by: Counter[str] = Counter()
     filtered_by: Counter[str] = Counter()
     samples: dict[str, list[Any]] = {}
+    resembling = Counter(found.left_out[0] for found in near)
     ordered = [entries[number].facts for number in sorted(entries)]
     for number, facts in zip(sorted(entries), ordered, strict=True):
         check_counts(facts, f"split {number} of corpus {facts['source']}")
         counts = by_source.setdefault(facts["source"], Counter())
         counts.update({name: facts[name] for name in _COUNTS})
-        counts.update(kept=-len(duplicates[number]), duplicates=len(duplicates[number]))
+        again = len(duplicates[number]) - resembling[number]
+        counts.update(kept=-len(duplicates[number]), duplicates=again, near_duplicates=resembling[number])
         counts.update(contaminated=sum(facts["contaminated"].values()), bytes=facts["bytes"], chars=facts["chars"])
         counts.update(filtered=sum(facts["filtered"].values()))
         contaminated_by.update(facts["contaminated"])
@@ -88,12 +95,29 @@ def document_facts(entries: Mapping[int, Entry], duplicates: Mapping[int, Sequen
     total: Counter[str] = Counter()
     for counts in by_source.values():
         total.update(counts)
-    check_counts(total, "all splits together")
+    check_counts(total, "all splits together", LATER)
     return {
         **dict(total), "by_source": {source: dict(counts) for source, counts in by_source.items()}, "contaminated_by": dict(contaminated_by), "filtered_by": dict(filtered_by),
         "contaminated_documents": [d for facts in ordered for d in facts["contaminated_documents"]][:_MAX_NAMED],
         "rejects": [r for facts in ordered for r in facts["rejects"]][:_MAX_NAMED], "filtered_documents": samples,
+        "near_duplicate_documents": _near_named(near[:_MAX_NAMED], entries, folder),
     }  # fmt: skip
+
+
+def _near_named(near: Sequence[Resemblance], entries: Mapping[int, Entry], folder: Path) -> list[dict[str, Any]]:
+    """Return the place of each document and of the one that stays, and of the first ones the text's beginning too."""
+    named: list[dict[str, Any]] = []
+    for i, found in enumerate(near):
+        sides = {"left_out": found.left_out, "kept": found.kept}
+        row: dict[str, Any] = {"estimate": round(found.estimate, 3)}
+        for side, (number, index) in sides.items():
+            row[side] = {"source": entries[number].facts["source"], "split": number, "index": index}
+            if i < MAX_SAMPLES:
+                document = Document.from_json(unpack(verified_path(folder, entries[number].files[0]).read_bytes())[index])
+                text = "".join(s.text for s in document.paragraphs[0])
+                row[side] |= {"doc_id": document.doc_id, "work": document.work, "head": printable(text)}
+        named.append(row)
+    return named
 
 
 def task_facts(built: Mapping[int, Entry], tasks: Mapping[str, Any]) -> dict[str, Any]:

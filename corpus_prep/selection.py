@@ -25,6 +25,8 @@ APART = frozenset({"qa", "query", "pair"})
 """Kinds of documents whose paragraphs are compared with short benchmark texts one by one; an utterance such as 你好 says nothing."""
 OUTCOMES = ("kept", "empty", "rejected", "unsampled", "duplicates", "filtered", "contaminated")
 """What can become of a record in pass 1."""
+LATER = (*OUTCOMES, "near_duplicates")
+"""What can become of it in the end."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,13 @@ def _named(document: CleanDocument) -> dict[str, str]:
     return {"doc_id": document.doc_id, "work": document.work, "title": document.title, "head": printable(document.lowered[0])}
 
 
-def check_counts(facts: Mapping[str, Any], where: str) -> None:
+def check_counts(facts: Mapping[str, Any], where: str, outcomes: Sequence[str] = OUTCOMES) -> None:
     """Say if records read are not the sum of what became of them.
 
     Raises:
         IntegrityError: E-COUNTS.
     """
-    counts = {name: sum(facts[name].values()) if isinstance(facts[name], Mapping) else facts[name] for name in OUTCOMES}
+    counts = {name: sum(facts[name].values()) if isinstance(facts[name], Mapping) else facts[name] for name in outcomes}
     if sum(counts.values()) != facts["read"]:
         raise IntegrityError(
             "E-COUNTS", "records were lost, or counted twice", where=where, expected=f"{facts['read']} records read",

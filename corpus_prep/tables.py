@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import heapq
 import json
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from corpus_prep.dedup import cross_split_duplicates
+from corpus_prep.near import Resemblance, near_duplicates
 from corpus_prep.vocab_build import build_vocab
 from ernie_core.manifest import canonical_json
 from ernie_core.schemas import Document, sentence_from_json, sentence_to_json
@@ -48,12 +52,13 @@ def unpack(data: bytes) -> Any:
 
 @dataclass(frozen=True)
 class Tables:
-    """The reduction's result. `duplicates`: split number -> indexes of documents to leave out."""
+    """The reduction's result. `duplicates`: split number -> indexes of documents to leave out, those of `near` among them."""
 
     vocab: Vocab
     duplicates: dict[int, list[int]]
     lines: tuple[str, ...]
     negatives: dict[str, list[list[Any]]]
+    near: tuple[Resemblance, ...] = ()
 
     def files(self) -> dict[str, bytes]:
         """Return the tables' bytes by file name."""
@@ -70,15 +75,23 @@ def subset_of(doc_id: str, valid_share: float, seed: int) -> str:
     return "valid" if key(seed, "valid", doc_id) < int(valid_share * 2.0**64) else "train"
 
 
-def reduce_tables(parts: Mapping[int, Mapping[str, Any]], vocab: Vocab | None, vocab_size: int) -> Tables:
+def reduce_tables(
+    parts: Mapping[int, Mapping[str, Any]],
+    vocab: Vocab | None,
+    vocab_size: int,
+    signatures: Mapping[int, NDArray[np.uint16]] | None = None,
+    near_threshold: float = 1.0,
+) -> Tables:
     """Make the tables of all splits' parts (`pass_one`).
 
-    Vocabulary counts are over the documents that pass 1 kept, those that a later split repeats included.
+    Vocabulary counts are over the documents that pass 1 kept, those that a later split repeats or resembles included.
 
     Args:
         parts: split number -> {"doc_ids", "tokens", "lines", "negatives"}.
         vocab: a vocabulary brought along, or None to build one.
         vocab_size: bound of the built one.
+        signatures: split number -> `near.signatures` of its documents, to leave out those that resemble an earlier one.
+        near_threshold: least estimated resemblance to do so.
     """
     tokens: Counter[str] = Counter()
     lines: Counter[str] = Counter()
@@ -86,19 +99,24 @@ def reduce_tables(parts: Mapping[int, Mapping[str, Any]], vocab: Vocab | None, v
         tokens.update(parts[number]["tokens"])
         lines.update(parts[number]["lines"])
     duplicates = cross_split_duplicates({number: part["doc_ids"] for number, part in parts.items()})
+    near = tuple(near_duplicates(signatures, duplicates, near_threshold)) if signatures is not None else ()
+    resembling = {parts[number]["doc_ids"][index] for number, index in (r.left_out for r in near)}
+    for number, index in (r.left_out for r in near):
+        insort(duplicates[number], index)
     num_documents = sum(len(part["doc_ids"]) - len(duplicates[number]) for number, part in parts.items())
     bound = max(FREQUENT_SHARE * num_documents, FREQUENT_AT_LEAST)
     frequent = tuple(sorted(line for line, count in lines.items() if count > bound))
-    negatives = {subset: _pool(part["negatives"][subset] for part in parts.values()) for subset in SUBSETS}
-    return Tables(vocab or build_vocab(tokens, vocab_size), duplicates, frequent, negatives)
+    negatives = {subset: _pool((part["negatives"][subset] for part in parts.values()), resembling) for subset in SUBSETS}
+    return Tables(vocab or build_vocab(tokens, vocab_size), duplicates, frequent, negatives, near)
 
 
-def _pool(offers: Iterable[Sequence[Sequence[Any]]]) -> list[list[Any]]:
+def _pool(offers: Iterable[Sequence[Sequence[Any]]], left_out: Collection[str]) -> list[list[Any]]:
     held: dict[tuple[str, int], dict[tuple[int, str], list[Any]]] = {}
     for offer in offers:
         for span in offer:
             rank, doc_id, source, _, place, _ = span
-            held.setdefault((source, place), {})[rank, doc_id] = list(span)
+            if doc_id not in left_out:
+                held.setdefault((source, place), {})[rank, doc_id] = list(span)
     return [span for where in sorted(held) for _, span in heapq.nsmallest(SPANS_PER_BIN, held[where].items())]
 
 

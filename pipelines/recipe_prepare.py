@@ -70,6 +70,9 @@ class Prepare(Settings):
         {},
         description="leave poor documents out: min_chars, max_chars, min_language_share, max_repeated_sentences, max_repeated_lines, max_repeated_runs, max_top_char, max_top_run, each with its number",
     )
+    near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = Field(
+        None, description="leave out documents that resemble an earlier one at least so much (Jaccard, 5-token runs; estimated, 0.8 is usual)"
+    )
     exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
     max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")
     tasks: Annotated[dict[TaskName, dict[str, Any]], Field(min_length=1)] = Field(
