@@ -11,10 +11,11 @@ from ernie_core.tasks.base import MAX_UNIT_TOKENS, BuildContext, Encoded, encode
 
 
 class Piece(NamedTuple):
-    """A sentence, or a part of one too long for a row: `sentence` holds the part, `whole` what it was cut from (mostly the same)."""
+    """A sentence, or a part of one too long for a row: `sentence` holds the part, `whole` what it was cut from (mostly the same), from which word on."""
 
     sentence: Sentence
     whole: Sentence
+    first_word: int
     encoded: Encoded
 
 
@@ -42,14 +43,15 @@ def _pieces(document: Document, context: BuildContext, limit: int, drops: Counte
         for sentence in paragraph:
             encoded = encode_sentences((sentence,), context.encode)
             if len(encoded[0]) > limit:
-                for part in _cut(sentence, context, limit, drops):
-                    yield Piece(part, sentence, encode_sentences((part,), context.encode))
+                for first, end in _cut(sentence, context, limit, drops):
+                    part = _part(sentence, first, end)
+                    yield Piece(part, sentence, first, encode_sentences((part,), context.encode))
             elif encoded[0]:
-                yield Piece(sentence, sentence, encoded)
+                yield Piece(sentence, sentence, 0, encoded)
 
 
-def _cut(sentence: Sentence, context: BuildContext, limit: int, drops: Counter[str]) -> Iterator[Sentence]:
-    """Yield parts of at most `limit` tokens, cut at word boundaries and not inside a unit; a word longer than a row is left out."""
+def _cut(sentence: Sentence, context: BuildContext, limit: int, drops: Counter[str]) -> Iterator[tuple[int, int]]:
+    """Yield, as ranges of words, parts of at most `limit` tokens, cut at word boundaries and not inside a unit; a word longer than a row is left out."""
     lengths = [len(context.encode(word)) for word in sentence.words]
     start = filled = 0
     for first, last in _atoms(sentence, lengths):
@@ -58,12 +60,12 @@ def _cut(sentence: Sentence, context: BuildContext, limit: int, drops: Counter[s
             drops["word_longer_than_row"] += 1
         if filled + length > limit:
             if filled:
-                yield _part(sentence, start, first)
+                yield start, first
             start, filled = (first, length) if length <= limit else (last, 0)
         else:
             filled += length
     if filled:
-        yield _part(sentence, start, len(sentence.words))
+        yield start, len(sentence.words)
 
 
 def _atoms(sentence: Sentence, lengths: list[int]) -> Iterator[tuple[int, int]]:
