@@ -1,7 +1,7 @@
 """The shortcut audit: how far baselines that must fail get on each task, so that a trained model is judged against them (TASKS, Common rules).
 
-Baselines of sentence tasks see only lengths, only punctuation, one half, a bag of tokens, or how many words the segments share.
-They train on training rows and are scored on held-out rows, read as training reads them (reordering: permuted).
+Baselines of sentence tasks see only lengths, only punctuation, one half, a bag of tokens, or how many words the segments share (a
+forest, and a regression on those counts and the lengths). Which ones a task gets follows from its level; a new task is in no list. They train on training rows and are scored on held-out rows, read as training reads them (reordering: permuted).
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import SGDClassifier
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ernie_core.data.rows import Rows
 from ernie_core.seeding import combine, key
@@ -23,6 +25,7 @@ from ernie_core.tasks.base import Task
 
 MAX_TRAIN_ROWS = 20_000
 MAX_VALID_ROWS = 5_000
+AMBIGUOUS = 0.05  # share of a word's uses with the rarer label, above which its table is unsure (TASKS, capitalization)
 NUM_MARKS = 16  # the most frequent punctuation tokens that are counted one by one
 _OPENING, _CLOSING = "“‘「『《〈【（([", "”’」』》〉】）)]"
 
@@ -42,7 +45,8 @@ def audit(train: Rows, valid: Rows, *, task: Task, tokens: Sequence[str], seed: 
     Returns:
         "metric"; "majority" (accuracy of the commonest class; share of positives for token tasks; None for masking); "bars"
         (baseline -> value); "best_bar" (the best value, None without rows), "best_bar_name", "train_rows", "valid_rows";
-        token tasks add "auc" (baseline -> value).
+        token tasks add "auc", "f1", "accuracy" and "ambiguous_auc", the AUC on words that occur with both labels (each baseline -> value),
+        and "ambiguous_share" of the scored tokens.
 
     Example: {"metric": "accuracy", "majority": 0.5, "bars": {"length": 0.51, "unigram_table": 0.54}, "best_bar": 0.54, …}.
     """
@@ -107,6 +111,9 @@ def _sentence_bars(train: Rows, valid: Rows, tokens: Sequence[str], seed: int) -
     for name, features in dense.items():
         model = RandomForestClassifier(n_estimators=20, min_samples_leaf=20, random_state=seed % 2**32)
         bars[name] = float(model.fit(features(train), train.labels).score(features(valid), valid.labels))
+    line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    both = [np.column_stack([dense["length"](rows), dense["word_overlap"](rows)]) for rows in (train, valid)]
+    bars["overlap_and_length"] = float(line.fit(both[0], train.labels).score(both[1], valid.labels))
     for name, bag in bags.items():
         table = SGDClassifier(loss="log_loss", alpha=1e-4, max_iter=10, tol=None, random_state=seed % 2**32)
         bars[name] = float(table.fit(bag(train), train.labels).score(bag(valid), valid.labels))
@@ -213,14 +220,20 @@ def _token_bars(train: Rows, valid: Rows, name: str, vocab_size: int) -> dict[st
     if not scored.any() or not 0 < truth.sum() < len(truth):
         return {}
     labels = train.token_labels[name][scored]
-    share = float(labels.mean())
-    by_token = _table(train.token_ids[scored], labels, vocab_size, np.full(vocab_size, share))
-    scores = {"unigram_table": by_token[valid.token_ids], "word_table": _word_scores(train, valid, name, by_token)}
-    return {
-        "majority": round(float(truth.mean()), 4),
-        "bars": {bar: float(average_precision_score(truth, score[target])) for bar, score in scores.items()},
-        "auc": {bar: round(float(roc_auc_score(truth, score[target])), 4) for bar, score in scores.items()},
-    }
+    by_token = _table(train.token_ids[scored], labels, vocab_size, np.full(vocab_size, float(labels.mean())))
+    by_word, ambiguous = _word_scores(train, valid, name, by_token)
+    scores = {"unigram_table": by_token[valid.token_ids][target], "word_table": by_word[target]}
+    unsure = ambiguous[target]
+    both = 0 < truth[unsure].sum() < unsure.sum()
+    found: dict[str, dict[str, float]] = {"bars": {}, "auc": {}, "ambiguous_auc": {}, "f1": {}, "accuracy": {}}
+    for bar, score in scores.items():
+        found["bars"][bar] = float(average_precision_score(truth, score))
+        found["auc"][bar] = round(float(roc_auc_score(truth, score)), 4)
+        found["f1"][bar] = round(float(f1_score(truth, score > 0.5)), 4)
+        found["accuracy"][bar] = round(float(np.mean(truth == (score > 0.5))), 4)
+        if both:
+            found["ambiguous_auc"][bar] = round(float(roc_auc_score(truth[unsure], score[unsure])), 4)
+    return {"majority": round(float(truth.mean()), 4), "ambiguous_share": round(float(unsure.mean()), 4), **found}
 
 
 def _table(ids: NDArray[Any], labels: NDArray[np.int8], size: int, prior: Floats) -> Floats:
@@ -228,8 +241,11 @@ def _table(ids: NDArray[Any], labels: NDArray[np.int8], size: int, prior: Floats
     return (np.bincount(ids, weights=labels, minlength=size) + 2 * prior) / (np.bincount(ids, minlength=size) + 2)
 
 
-def _word_scores(train: Rows, valid: Rows, name: str, by_token: Floats) -> Floats:
-    """Return P(label 1) of each held-out token's word, backed off to the mean of its tokens."""
+def _word_scores(train: Rows, valid: Rows, name: str, by_token: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return for each held-out token P(label 1) of its word, backed off to the mean of its tokens, and whether the word is ambiguous.
+
+    A word is ambiguous if in training more than 5 % of its uses have the label that most of them have not.
+    """
     first, hashes, _ = _words(train)
     label = train.token_labels[name][first]
     known, index = np.unique(hashes[label >= 0], return_inverse=True)
@@ -240,7 +256,10 @@ def _word_scores(train: Rows, valid: Rows, name: str, by_token: Floats) -> Float
     prior = np.add.reduceat(by_token[valid.token_ids[content]], np.searchsorted(content, first)) / sizes
     place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
     found = known[place] == hashes
-    word_score = (np.where(found, positive[place], 0) + 2 * prior) / (np.where(found, counts[place], 0) + 2)
-    scores = np.zeros(valid.num_tokens)
-    scores[content] = np.repeat(word_score, sizes)
-    return scores
+    of_word = np.column_stack([
+        (np.where(found, positive[place], 0) + 2 * prior) / (np.where(found, counts[place], 0) + 2),
+        found & (np.minimum(positive, counts - positive)[place] > AMBIGUOUS * counts[place]),
+    ])  # fmt: skip
+    of_token = np.zeros((valid.num_tokens, 2))
+    of_token[content] = np.repeat(of_word, sizes, axis=0)
+    return of_token[:, 0], of_token[:, 1] > 0

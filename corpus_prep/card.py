@@ -14,6 +14,12 @@ from ernie_core.schemas import ENTITY, PHRASE, Sample
 from ernie_core.vocab import Vocab
 
 SAMPLES_PER_TASK = 20
+_TOKEN_FIGURES = {
+    "auc": "AUC",
+    "ambiguous_auc": "AUC, ambiguous words",
+    "f1": "F1",
+    "accuracy": "accuracy",
+}  # of token tasks, in `audit.audit`'s result
 _BRACKETS = {PHRASE: "〈{}〉", ENTITY: "【{}】"}
 _LEGEND = (
     "Words are separated by spaces, entities stand in 【】 and phrases in 〈〉; under a token-level task `+` marks a word labelled 1 and `-` one "
@@ -83,15 +89,15 @@ def _audit_lines(audit: Mapping[str, Any]) -> list[str]:
     for task, result in audit.items():
         for bar, value in result["bars"].items():
             best = " (best)" if bar == result["best_bar_name"] else ""
-            auc = _value(result.get("auc", {}).get(bar, ""))
-            rows.append((task, str(result["metric"]), bar + best, _value(value), auc))
+            more = [_value(result.get(figure, {}).get(bar, "")) for figure in _TOKEN_FIGURES]
+            rows.append((task, str(result["metric"]), bar + best, _value(value), *more))
         if not result["bars"]:
-            rows.append((task, str(result["metric"]), "too few rows to audit", "", ""))
+            rows.append((task, str(result["metric"]), "too few rows to audit", "", *[""] * len(_TOKEN_FIGURES)))
     intro = (
         "What baselines that see only a shortcut reach on held-out rows. A trained model is judged against the best of them, never against chance. "
         "Loss is in nats, lower is better; the other metrics are shares, higher is better."
     )
-    return [intro, "", *_table(("task", "metric", "baseline", "value", "AUC"), rows)]
+    return [intro, "", *_table(("task", "metric", "baseline", "value", *_TOKEN_FIGURES.values()), rows)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,14 +10,17 @@ import re
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jieba
 from hypothesis import strategies as st
 
+from corpus_prep.audit import audit
+from ernie_core.data.rows import Rows
 from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task
 from ernie_core.tasks.pairs import spans
@@ -76,6 +79,37 @@ def news_pages(data: Path, count: int) -> list[dict[str, Any]]:
     return list(pages.values())
 
 
+def news_documents(data: Path, count: int, words_of: Callable[[str], tuple[str, ...]] = by_jieba) -> list[Document]:
+    return [document("news", p["title"], p["paragraphs"], words_of) for p in news_pages(data, count)]
+
+
+def novel_chapters(data: Path, num_works: int, per_work: int) -> list[Document]:
+    """Chapters of Ming and Qing novels, the first `per_work` of each of `num_works`."""
+    held: dict[str, list[Document]] = {}
+    with tarfile.open(data / "raw_zh_classic_novels/novels_01.tar.gz") as tar:
+        for member in tar:
+            work = member.name.split("/")[-2] if member.name.endswith(".html") else ""
+            file = tar.extractfile(member)
+            if not work or not file or len(held.get(work, [])) == per_work or (work not in held and len(held) == num_works):
+                continue
+            paragraphs = ["".join(p.split()) for p in re.split(r"<[^>]*>", file.read().decode("utf-8", "replace"))]
+            held.setdefault(work, []).append(document("novels", member.name, [p for p in paragraphs if p], by_jieba, work))
+    return [chapter for chapters in held.values() for chapter in chapters]
+
+
+def english(text: str) -> Sentence:
+    """A sentence whose words are runs of letters and digits; marks stand alone."""
+    return Sentence(tuple(re.findall(r"[^\W_]+|\s+|[\W_]", lower(text))), (), text)
+
+
+def bbc_documents(data: Path, count: int) -> list[Document]:
+    def of(lines: list[str]) -> Document:
+        cut = tuple(tuple(english(s) for s in re.findall(r".+?(?:[.!?][\"']?(?= |$)|$)\s*", line)) for line in lines)
+        return Document(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16], "bbc", "work", lines[0], cut)
+
+    return [of(lines) for lines in bbc_articles(data, count)]
+
+
 def bbc_articles(data: Path, count: int) -> list[list[str]]:
     """The lines of `count` articles of real English news, spread evenly over all classes."""
     with tarfile.open(data / "raw_en_bbc/bbc.tar.gz") as tar:
@@ -130,6 +164,21 @@ def segments_of(sample: Sample, column: Sequence[int]) -> Iterator[list[int]]:
 
 def spans_of(documents: Sequence[Document], max_seq_len: int = 128) -> list[PoolSpan]:
     return [span for d in documents for span in spans(d, max_seq_len)]
+
+
+def audited(task: Task, documents: Sequence[Document], options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The shortcut audit of a task over real documents, a fifth of them held out; a token is a character, or a word of Latin letters."""
+    ids = {t: 5 + i for i, t in enumerate(sorted({t for d in documents for p in d.paragraphs for s in p for t in _tokens(s.text)}))}
+    rows = []
+    for held_out in (False, True):
+        mine = [d for d in documents if (int(d.doc_id, 16) % 5 == 0) == held_out]
+        ctx = context(ListPool(spans_of(mine)), encode=cache(lambda w: [ids.get(t, 0) for t in _tokens(w)]), options=task.complete(options))
+        rows.append(Rows.from_samples(built(task, mine, ctx)[0], [task.name] if task.level == "token" else []))
+    return audit(*rows, task=task, tokens=["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *ids], seed=7)
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"[a-z]+|\S", text)
 
 
 @st.composite

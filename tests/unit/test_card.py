@@ -52,7 +52,9 @@ def card() -> str:
     audit = {
         "knowledge_masking": {"metric": "loss", "bars": {"unigram": 6.67}, "best_bar": 6.67, "best_bar_name": "unigram"},
         "token_document": {"metric": "average_precision", "bars": {"unigram_table": 0.4376, "word_table": 0.4959}, "best_bar": 0.4959,
-                           "best_bar_name": "word_table", "auc": {"unigram_table": 0.6181, "word_table": 0.655}},
+                           "best_bar_name": "word_table", "auc": {"unigram_table": 0.6181, "word_table": 0.655},
+                           "ambiguous_auc": {"unigram_table": 0.51, "word_table": 0.52}, "f1": {"unigram_table": 0.3, "word_table": 0.4},
+                           "accuracy": {"unigram_table": 0.7, "word_table": 0.71}},
     }  # fmt: skip
     return card_markdown(facts, vocab, shards, audit)
 
@@ -62,8 +64,9 @@ def test_counts_reasons_and_bars_stand_in_tables(card: str) -> None:
         "| documents: read | 12,345 |", "| documents: rejects | 1 named in the manifest |", "| rejected: not UTF-8 | a.txt | byte 7 | bytes ff0a |",
         "| normaliser | v1 |",
         "| token_document | 0: 5, 1: 7 |", "| knowledge_masking | short_run | 3 |",
-        "| knowledge_masking | loss | unigram (best) | 6.67 |  |", "| token_document | average_precision | word_table (best) | 0.4959 | 0.655 |",
-        "| token_document | average_precision | unigram_table | 0.4376 | 0.6181 |",
+        "| knowledge_masking | loss | unigram (best) | 6.67 |  |  |  |  |",
+        "| token_document | average_precision | word_table (best) | 0.4959 | 0.655 | 0.52 | 0.4 | 0.71 |",
+        "| token_document | average_precision | unigram_table | 0.4376 | 0.6181 | 0.51 | 0.3 | 0.7 |",
     ):  # fmt: skip
         assert line in card.splitlines()
     assert any(line.startswith("| knowledge_masking | 2 | 1,234,567 |") for line in card.splitlines())

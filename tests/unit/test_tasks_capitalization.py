@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -12,20 +13,15 @@ from hypothesis import strategies as st
 
 from corpus_prep.sentences import split_sentences
 from ernie_core.errors import RecipeError
-from ernie_core.schemas import Document, Sample, Sentence
+from ernie_core.schemas import Document, Sample
 from ernie_core.tasks.base import all_tasks
 from ernie_core.tasks.capitalization import label_of, mostly_capitals, word_labels
 
 TASK = all_tasks()["capitalization"]
-TOKEN = re.compile(r"[^\W_]+|\s+|[\W_]")
-
-
-def english(text: str) -> Sentence:
-    return Sentence(tuple(TOKEN.findall(toy.lower(text))), (), text)
 
 
 def article(lines: list[str]) -> Document:
-    return Document("0" * 16, "bbc", "", "", tuple(tuple(english(s) for s in split_sentences(line)) for line in lines))
+    return Document("0" * 16, "bbc", "", "", tuple(tuple(toy.english(s) for s in split_sentences(line)) for line in lines))
 
 
 def uncased(word: str) -> list[int]:
@@ -107,8 +103,8 @@ def test_a_word_is_capitalised_or_not_or_not_scored(word: str, label: int) -> No
     ],
 )
 def test_first_words_of_sentences_and_quotations_are_not_scored(text: str, scored: str) -> None:
-    sentence = english(text)
-    words = TOKEN.findall(text)
+    sentence = toy.english(text)
+    words = [text[end - len(w) : end] for w, end in zip(sentence.words, accumulate(map(len, sentence.words)), strict=True)]
     assert " ".join(w for w, label in zip(words, word_labels(sentence), strict=True) if label >= 0) == scored
 
 
@@ -119,7 +115,7 @@ def test_more_than_half_of_the_letters_are_capitals() -> None:
 
 
 def test_parts_of_a_long_sentence_keep_the_labels_that_they_have_in_it() -> None:
-    sentence = english("He " + "saw London today and " * 10 + "left.")
+    sentence = toy.english("He " + "saw London today and " * 10 + "left.")
     rows, drops = toy.built(TASK, [Document("0" * 16, "toy", "", "", ((sentence,),))], context(max_seq_len=50))
     assert len(rows) > 3
     assert not +drops
@@ -131,7 +127,7 @@ def test_parts_of_a_long_sentence_keep_the_labels_that_they_have_in_it() -> None
 
 
 def test_what_is_left_out_is_counted() -> None:
-    dialogue = Document("0" * 16, "toy", "", "", ((english("Hello there, John."),),), "dialogue", ("",))
+    dialogue = Document("0" * 16, "toy", "", "", ((toy.english("Hello there, John."),),), "dialogue", ("",))
     rows, drops = toy.built(TASK, [article(["Short."]), article(["THE WHOLE LINE SHOUTS"]), dialogue], context())
     assert (rows, +drops) == ([], {"short_run": 1, "nothing_scored": 1, "not_text": 1})
 
