@@ -80,6 +80,8 @@ def _left_out(documents: Mapping[str, Any]) -> list[str]:
     for pair in documents.get("near_duplicate_documents", [])[:3]:
         for side, what in (("left_out", f"near-duplicate, {pair['estimate']}"), ("kept", "which stays")):
             rows.append((what, pair[side]["work"], f"split {pair[side]['split']}, document {pair[side]['index']}", pair[side]["head"]))
+    for source, found in documents.get("boilerplate", {}).items():
+        rows += [("boilerplate line", f"corpus {source}", "", line) for line in found[:3]]
     return _table(("reason", "file", "title or place", "begins"), [tuple(printable(cell, 120) for cell in row) for row in rows])
 
 

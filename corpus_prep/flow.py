@@ -93,7 +93,7 @@ def prepare(
     _run_pass("2", "samples", splits, plan, workers, say)
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
-        "documents": document_facts(entries, tables.duplicates, tables.near, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
+        "documents": document_facts(entries, built, tables, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
         "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, **software(normaliser),
     }  # fmt: skip
     check_tasks(facts["tasks"], say)
@@ -112,9 +112,9 @@ def _keep(path: Path, data: bytes) -> FileEntry:
 def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, settings: Mapping[str, Any]) -> Tables:
     parts = {number: unpack(verified_path(folder, entry.files[1]).read_bytes()) for number, entry in entries.items()}
     if settings["near_duplicates"] is None:
-        return reduce_tables(parts, vocab, settings["vocab_size"])
+        return reduce_tables(parts, vocab, settings["vocab_size"], boilerplate_share=settings["boilerplate_share"])
     signatures = {number: np.load(verified_path(folder, entry.files[2]), mmap_mode="r", allow_pickle=False) for number, entry in entries.items()}
-    return reduce_tables(parts, vocab, settings["vocab_size"], signatures, settings["near_duplicates"])
+    return reduce_tables(parts, vocab, settings["vocab_size"], signatures, settings["near_duplicates"], settings["boilerplate_share"])
 
 
 def _run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from corpus_prep.boilerplate import offered_lines
 from corpus_prep.clean import CleanDocument
 from corpus_prep.commit import begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
@@ -31,7 +32,7 @@ from ernie_core.manifest import FileEntry, atomic_write, file_sha256, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document, Sentence
 
-DATA_FORMAT = 4  # raised when the same input would give other bytes
+DATA_FORMAT = 5  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     pieces, input_sha256 = read_split(split)
     inputs = {
         "input": input_sha256, "reader": split.reading_sha256, "software": sha256_of(software(Normaliser(plan.settings["to_simplified"]))),
-        "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *(plan.settings[k] for k in ("valid_share", "html_entities", "filters", "language", "max_seq_len"))]),
+        "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *_settings(plan)]),
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
     if not reasons:
@@ -85,7 +86,8 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     contamination = _contamination(folder / "tables" / "contamination.npy", plan.benchmarks, plan.tables["contamination.npy"])
     selection = select_documents(split, pieces, contamination, plan.settings)
     built = [segment_document(document, split.corpus, load_segmenter()) for document in selection.kept]
-    part = {"tokens": dict(selection.token_counts), "doc_ids": [d.doc_id for d in built], **offers(built, plan)}
+    part = {"source": split.corpus, "tokens": dict(selection.token_counts), "doc_ids": [d.doc_id for d in built], **offers(built, plan)}
+    part["paragraphs"] = {} if plan.settings["boilerplate_share"] is None else offered_lines(built)
     files = [
         _placed(atomic_write(folder / place / f"{split.number:05d}.json.zst", pack(value)), place)
         for place, value in (("documents", [d.to_json() for d in built]), ("parts", part))
@@ -96,6 +98,12 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
         files.append(_placed(atomic_write(folder / "near" / f"{split.number:05d}.npy", buffer.getvalue()), "near"))
     commit(folder, name, inputs, files, selection.facts)
     return reasons
+
+
+def _settings(plan: Plan) -> list[Any]:
+    """Return the settings that pass 1's bytes depend on; of two only whether they are on, since the reduction looks at the numbers."""
+    keys = ("valid_share", "html_entities", "filters", "language", "max_seq_len")
+    return [*(plan.settings[k] for k in keys), *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share"))]
 
 
 def _placed(entry: FileEntry, place: str) -> FileEntry:

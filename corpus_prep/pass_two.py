@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from corpus_prep.boilerplate import without_lines
 from corpus_prep.commit import begin, commit, read_entry, reasons_to_work
 from corpus_prep.pass_one import Plan, software, split_name
 from corpus_prep.splits import Split
@@ -35,13 +36,15 @@ class Tools:
     lines: frozenset[str]
     pools: Mapping[str, SpanPool]
     duplicates: Mapping[str, Sequence[int]]
+    boilerplate: Mapping[str, Sequence[str]]
 
 
 @functools.lru_cache(maxsize=1)
 def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
     pools = {subset: load_pool(tables / "negatives.json.zst", subset) for subset in SUBSETS}
     lines = frozenset(json.loads((tables / "lines.json").read_bytes()))
-    return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, json.loads((tables / "duplicates.json").read_bytes()))
+    duplicates, boilerplate = (json.loads((tables / name).read_bytes()) for name in ("duplicates.json", "boilerplate.json"))
+    return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, duplicates, boilerplate)
 
 
 def pass_two(split: Split, plan: Plan) -> list[str]:
@@ -52,11 +55,11 @@ def pass_two(split: Split, plan: Plan) -> list[str]:
     """
     folder, name = Path(plan.folder), f"2-{split.number:05d}"
     tools = _tools(folder / "tables", tuple(sorted(plan.tables.items())))
-    dropped = tools.duplicates[str(split.number)]
+    dropped, lines = tools.duplicates[str(split.number)], tools.boilerplate.get(split.corpus, [])
     documents_file = read_entry(folder, f"1-{split.number:05d}").files[0]
     keys = ("valid_share", "max_seq_len", "group_rows", "encodings", "tasks")
     inputs = {
-        "documents": documents_file.sha256, "duplicates": sha256_of(list(dropped)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
+        "documents": documents_file.sha256, "duplicates": sha256_of(list(dropped)), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
         "software": sha256_of({**software(Normaliser(plan.settings["to_simplified"])), "numpy": np.__version__, "pyarrow": pa.__version__}),
         **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "negatives.json.zst")},
     }  # fmt: skip
@@ -66,10 +69,11 @@ def pass_two(split: Split, plan: Plan) -> list[str]:
     begin(folder, name, split_name(split))
     rows = unpack(verified_path(folder, documents_file).read_bytes())
     left_out = set(dropped)
-    held = [Document.from_json(row) for i, row in enumerate(rows) if i not in left_out]
+    cut = [without_lines(Document.from_json(row), frozenset(lines)) for i, row in enumerate(rows) if i not in left_out]
+    held = [document for document, _ in cut if document is not None]
     tasks = all_tasks()
     files: list[FileEntry] = []
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"boilerplate": {"lines": sum(taken for _, taken in cut), "documents": len(cut) - len(held)}}
     for task_name in sorted(plan.settings["tasks"]):
         facts[task_name] = _build_task(tasks[task_name], held, split, plan, tools, files)
     commit(folder, name, inputs, files, facts)

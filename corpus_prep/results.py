@@ -16,7 +16,7 @@ from corpus_prep.card import card_markdown
 from corpus_prep.commit import Entry
 from corpus_prep.near import Resemblance
 from corpus_prep.selection import LATER, MAX_SAMPLES, check_counts
-from corpus_prep.tables import SUBSETS, unpack
+from corpus_prep.tables import SUBSETS, Tables, unpack
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import InputError, printable
@@ -62,14 +62,13 @@ def _describe(reject: Mapping[str, Any]) -> str:
     return f"{reject['path']} byte {reject['offset']}: {printable(reject['reason'])}, begins {reject['head_hex'][:32]}"
 
 
-def document_facts(
-    entries: Mapping[int, Entry], duplicates: Mapping[int, Sequence[int]], near: Sequence[Resemblance], folder: Path
-) -> dict[str, Any]:
+def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tables: Tables, folder: Path) -> dict[str, Any]:
     """Return counts over all splits and by source, read = kept + all the others, checked.
 
     "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each,
     "filtered_documents" three of each filter, "near_duplicate_documents" up to 50 with the document that stays, three of them with
-    what they begin with.
+    what they begin with, "boilerplate" up to 50 lines of each corpus. A document with nothing but boilerplate is filtered by
+    "boilerplate_share"; "boilerplate_lines" counts paragraphs taken out.
 
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
@@ -78,14 +77,16 @@ def document_facts(
     contaminated_by: Counter[str] = Counter()
     filtered_by: Counter[str] = Counter()
     samples: dict[str, list[Any]] = {}
-    resembling = Counter(found.left_out[0] for found in near)
+    resembling = Counter(found.left_out[0] for found in tables.near)
     ordered = [entries[number].facts for number in sorted(entries)]
     for number, facts in zip(sorted(entries), ordered, strict=True):
         check_counts(facts, f"split {number} of corpus {facts['source']}")
         counts = by_source.setdefault(facts["source"], Counter())
         counts.update({name: facts[name] for name in _COUNTS})
-        again = len(duplicates[number]) - resembling[number]
-        counts.update(kept=-len(duplicates[number]), duplicates=again, near_duplicates=resembling[number])
+        again, taken = len(tables.duplicates[number]) - resembling[number], built[number].facts["boilerplate"]
+        counts.update(kept=-len(tables.duplicates[number]) - taken["documents"], filtered=taken["documents"], boilerplate_lines=taken["lines"])
+        filtered_by.update(boilerplate_share=taken["documents"])
+        counts.update(duplicates=again, near_duplicates=resembling[number])
         counts.update(contaminated=sum(facts["contaminated"].values()), bytes=facts["bytes"], chars=facts["chars"])
         counts.update(filtered=sum(facts["filtered"].values()))
         contaminated_by.update(facts["contaminated"])
@@ -97,10 +98,11 @@ def document_facts(
         total.update(counts)
     check_counts(total, "all splits together", LATER)
     return {
-        **dict(total), "by_source": {source: dict(counts) for source, counts in by_source.items()}, "contaminated_by": dict(contaminated_by), "filtered_by": dict(filtered_by),
+        **dict(total), "by_source": {source: dict(counts) for source, counts in by_source.items()}, "contaminated_by": dict(contaminated_by), "filtered_by": {name: n for name, n in filtered_by.items() if n},
         "contaminated_documents": [d for facts in ordered for d in facts["contaminated_documents"]][:_MAX_NAMED],
         "rejects": [r for facts in ordered for r in facts["rejects"]][:_MAX_NAMED], "filtered_documents": samples,
-        "near_duplicate_documents": _near_named(near[:_MAX_NAMED], entries, folder),
+        "near_duplicate_documents": _near_named(tables.near[:_MAX_NAMED], entries, folder),
+        "boilerplate": {source: lines[:_MAX_NAMED] for source, lines in tables.boilerplate.items()},
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Corpus tables: what the small reduction between the two passes makes of all splits together, each table with its hash.
 
-vocab.txt (vocabulary), duplicates.json (drop list), lines.json (frequent lines), negatives.json.zst (a seeded pool of spans).
+vocab.txt (vocabulary), duplicates.json (drop list), boilerplate.json (lines to take out), lines.json (frequent lines), negatives.json.zst (a seeded pool of spans).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from corpus_prep.boilerplate import boilerplate_lines, sentences_of
 from corpus_prep.dedup import cross_split_duplicates
 from corpus_prep.near import Resemblance, near_duplicates
 from corpus_prep.vocab_build import build_vocab
@@ -58,13 +59,15 @@ class Tables:
     duplicates: dict[int, list[int]]
     lines: tuple[str, ...]
     negatives: dict[str, list[list[Any]]]
-    near: tuple[Resemblance, ...] = ()
+    near: tuple[Resemblance, ...]
+    boilerplate: dict[str, list[str]]
 
     def files(self) -> dict[str, bytes]:
         """Return the tables' bytes by file name."""
         return {
             "vocab.txt": self.vocab.to_bytes(),
             "duplicates.json": canonical_json({str(n): v for n, v in self.duplicates.items()}),
+            "boilerplate.json": canonical_json(self.boilerplate),
             "lines.json": canonical_json(list(self.lines)),
             "negatives.json.zst": pack(self.negatives),
         }
@@ -81,17 +84,19 @@ def reduce_tables(
     vocab_size: int,
     signatures: Mapping[int, NDArray[np.uint16]] | None = None,
     near_threshold: float = 1.0,
+    boilerplate_share: float | None = None,
 ) -> Tables:
     """Make the tables of all splits' parts (`pass_one`).
 
     Vocabulary counts are over the documents that pass 1 kept, those that a later split repeats or resembles included.
 
     Args:
-        parts: split number -> {"doc_ids", "tokens", "lines", "negatives"}.
+        parts: split number -> {"source", "doc_ids", "tokens", "lines", "negatives", "paragraphs"}.
         vocab: a vocabulary brought along, or None to build one.
         vocab_size: bound of the built one.
         signatures: split number -> `near.signatures` of its documents, to leave out those that resemble an earlier one.
         near_threshold: least estimated resemblance to do so.
+        boilerplate_share: of a corpus's documents, beyond which a line in so many is left out.
     """
     tokens: Counter[str] = Counter()
     lines: Counter[str] = Counter()
@@ -106,16 +111,18 @@ def reduce_tables(
     num_documents = sum(len(part["doc_ids"]) - len(duplicates[number]) for number, part in parts.items())
     bound = max(FREQUENT_SHARE * num_documents, FREQUENT_AT_LEAST)
     frequent = tuple(sorted(line for line, count in lines.items() if count > bound))
-    negatives = {subset: _pool((part["negatives"][subset] for part in parts.values()), resembling) for subset in SUBSETS}
-    return Tables(vocab or build_vocab(tokens, vocab_size), duplicates, frequent, negatives, near)
+    boilerplate = {} if boilerplate_share is None else boilerplate_lines(parts, duplicates, boilerplate_share)
+    negatives = {subset: _pool((part["negatives"][subset] for part in parts.values()), resembling, sentences_of(boilerplate)) for subset in SUBSETS}
+    return Tables(vocab or build_vocab(tokens, vocab_size), duplicates, frequent, negatives, near, boilerplate)
 
 
-def _pool(offers: Iterable[Sequence[Sequence[Any]]], left_out: Collection[str]) -> list[list[Any]]:
+def _pool(offers: Iterable[Sequence[Sequence[Any]]], left_out: Collection[str], boilerplate: Mapping[str, Collection[str]]) -> list[list[Any]]:
     held: dict[tuple[str, int], dict[tuple[int, str], list[Any]]] = {}
     for offer in offers:
         for span in offer:
-            rank, doc_id, source, _, place, _ = span
-            if doc_id not in left_out:
+            rank, doc_id, source, _, place, sentences = span
+            unwanted = boilerplate.get(source)
+            if doc_id not in left_out and not (unwanted and any("".join(words) in unwanted for words, *_ in sentences)):
                 held.setdefault((source, place), {})[rank, doc_id] = list(span)
     return [span for where in sorted(held) for _, span in heapq.nsmallest(SPANS_PER_BIN, held[where].items())]
 

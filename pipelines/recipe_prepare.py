@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.recipe_base import FilterName, Package, Positive, ReaderName, Settings, Share, TaskName
+from pipelines.recipe_base import FilterName, Package, Positive, Rate, ReaderName, Settings, Share, TaskName
 
 Encoding = Literal["utf-8", "gb18030", "big5", "latin-1", "cp1252"]
 
@@ -72,6 +72,9 @@ class Prepare(Settings):
     )
     near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = Field(
         None, description="leave out documents that resemble an earlier one at least so much (Jaccard, 5-token runs; estimated, 0.8 is usual)"
+    )
+    boilerplate_share: Rate | None = Field(
+        None, description="take out lines that stand in more than this share of a corpus's documents (0.01: one in 100)"
     )
     exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
     max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")

@@ -91,3 +91,13 @@ def test_texts_of_both_layouts_are_read(tmp_path: Path) -> None:
 
 def test_the_first_of_equal_documents_stays() -> None:
     assert cross_split_duplicates({1: ["b", "c", "a"], 0: ["a", "b"], 2: ["c", "d"]}) == {0: [], 1: [0, 2], 2: [0]}
+
+
+@given(st.dictionaries(st.integers(0, 9), st.lists(st.sampled_from("0123456789abcdef"), unique=True)))
+def test_exactly_the_first_of_each_text_stays(doc_ids: dict[int, list[str]]) -> None:
+    dropped = cross_split_duplicates(doc_ids)
+    kept = [(number, i) for number in sorted(doc_ids) for i in range(len(doc_ids[number])) if i not in dropped[number]]
+    texts = [doc_ids[number][i] for number, i in kept]
+    assert sorted(texts) == sorted({t for found in doc_ids.values() for t in found})
+    for (number, _), text in zip(kept, texts, strict=True):
+        assert number == min(n for n, found in doc_ids.items() if text in found)
