@@ -121,12 +121,12 @@ def quoted_records(lines: Iterator[bytes]) -> Iterator[bytes]:
             yield b"".join(held)
 
 
-_CONVERSATION = re.compile(rb"\n(?=E[ \t]*\r?(?:\n|\Z))")
+_CONVERSATION = re.compile(rb"\n(?=E[ \t]*\r?\n)")
 _HEADING = re.compile(rb"\n(?= ?= [^=\n][^\n]* = ?\r?\n)")
 LINES = Framing("a line", _lines, re.compile(rb"\n"))
 BLOCKS = Framing("lines up to a blank one", _blocks, re.compile(rb"\n[ \t\r]*\n"))
 WHOLE = Framing("a file", _whole, whole=True)
-CONVERSATIONS = Framing("lines from an E on", _begun_by(_CONVERSATION), _CONVERSATION)
+CONVERSATIONS = Framing("lines from an E on", _begun_by(re.compile(rb"\n(?=E[ \t]*\r?(?:\n|\Z))")), _CONVERSATION)
 HEADINGS = Framing("lines from a heading on", _begun_by(_HEADING), _HEADING)
 QUOTED = Framing("a line, with breaks inside quotation marks", _quoted, quoted=True)
 ROWS = Framing("a row of a Parquet file", _rows, rows=True)

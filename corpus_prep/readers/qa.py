@@ -22,7 +22,8 @@ def _parse(record: Record, options: Options) -> Iterator[RawDocument]:
     if options["format"] == "blocks":
         first, *answers = record.text.removeprefix("\ufeff").split("\n")
         title, comma, question = first.partition(",")
-        yield _document(title.strip(), (question if comma else first).strip(), [(answer, True) for answer in answers])
+        title, question = (title, question) if comma else ("", first)
+        yield _document(title.strip(), question.strip(), [(answer, True) for answer in answers])
     elif options["format"] == "dureader":
         yield _dureader(record)
     else:
@@ -46,13 +47,14 @@ def _dureader(record: Record) -> RawDocument:
     """Return a question of DuReader 2.0 with the paragraphs of its documents; those of a selected document are accepted."""
     row = Row(record, "jsonl", {})
     answers: list[tuple[str, bool]] = []
-    for document in row.field("documents"):
-        if not isinstance(document, dict):
-            raise ValueError("a document that is no object")  # noqa: TRY004
-        paragraphs = document.get("paragraphs") or ["".join(words) for words in document.get("segmented_paragraphs", [])]
-        if not all(isinstance(p, str) for p in paragraphs):
-            raise ValueError("a paragraph that is no text")
-        answers += [(p, bool(document.get("is_selected"))) for p in paragraphs]
+    documents = row.field("documents")
+    if not isinstance(documents, list) or not all(isinstance(d, dict) for d in documents):
+        raise ValueError("no list of documents")
+    for document in documents:
+        paragraphs = document.get("paragraphs") or document.get("segmented_paragraphs") or []
+        if not isinstance(paragraphs, list) or not all(isinstance(word, str) for p in paragraphs for word in (p if isinstance(p, list) else [p])):
+            raise ValueError("a document without a list of texts")
+        answers += [("".join(p), bool(document.get("is_selected"))) for p in paragraphs]
     return _document("", row.text("question"), answers)
 
 
