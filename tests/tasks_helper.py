@@ -38,6 +38,11 @@ def encode_characters(word: str) -> list[int]:
     return [ord(c) for c in word if not c.isspace()]
 
 
+def encode_small(word: str) -> list[int]:
+    """As `encode_characters`, without a token for capital letters."""
+    return [0 if c.isupper() else i for c, i in zip("".join(word.split()), encode_characters(word), strict=True)]
+
+
 def text_of(token_ids: Sequence[int]) -> str:
     return "".join(map(chr, token_ids))
 
@@ -100,6 +105,29 @@ def novel_chapters(data: Path, num_works: int, per_work: int) -> list[Document]:
 def english(text: str) -> Sentence:
     """A sentence whose words are runs of letters and digits; marks stand alone."""
     return Sentence(tuple(re.findall(r"[^\W_]+|\s+|[\W_]", lower(text))), (), text)
+
+
+def fixed_corpus() -> list[Document]:
+    """Five small documents, three of one work and one in English, for golden rows."""
+    chinese = (
+        ("集市", "早市", ("天还没有亮，卖菜的老张就推着车子出了门。他要赶在六点以前走到城东的集市。路上下着小雨，车轮沾满了泥。",
+                       "集市里已经有不少人。卖鱼的把水桶摆成一排，卖花的忙着剪枝。老张找到自己的位置，把白菜和萝卜码得整整齐齐。",
+                       "第一个客人是住在河边的李老师。她挑了两棵白菜，又问萝卜甜不甜。老张切下一片请她尝，她笑着点了点头。")),
+        ("集市", "午后", ("中午雨停了，太阳从云里钻出来。集市上的人渐渐散去。老张数了数卖菜的钱，比昨天多了二十块。",
+                       "他在面馆要了一碗热汤面。老板娘认得他，多给了一勺牛肉。两个人说起河边的旧桥，都觉得应该修一修。")),
+        ("集市", "旧桥", ("旧桥是一百年前修的。桥面的石板已经裂开，下雨天很滑。李老师每天走这座桥去学校。",
+                       "村里开会商量修桥的事情。有人说钱不够，有人愿意出力。最后大家决定先换石板，再加栏杆。",
+                       "老张把卖菜的钱捐了一半。他说白菜明年还会长，桥断了就过不去河。会场里响起了掌声。")),
+        ("海边", "灯塔", ("灯塔站在海边的悬崖上。看守灯塔的是一位退休的船长。每到傍晚，他都会爬上一百二十级台阶点亮灯火。",
+                       "冬天的风浪很大，渔船常常迷路。船长整夜守着灯，不敢合眼。天亮以后，渔民们送来刚打的鱼。")),
+    )  # fmt: skip
+    english_lines = (
+        'Mary Brown walked to the Red Lion in Oxford. "Have you seen my brother Tom?" she asked the man behind the bar.',
+        "He had not. It was raining in Oxford Street, and the old man said that I should wait for the bus to London.",
+        "THE END",
+    )
+    cut = tuple(tuple(english(s) for s in re.findall(r".+?(?:[.?](?= |$)|$)\s*", line)) for line in english_lines)
+    return [*(document("tales", title, lines, by_jieba, work) for work, title, lines in chinese), Document("e" * 16, "english", "work", "", cut)]
 
 
 def bbc_documents(data: Path, count: int) -> list[Document]:

@@ -14,7 +14,7 @@ from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample
 from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task, encode_sentences, running_text
-from ernie_core.tasks.pairs import any_near_duplicates, any_short, negative, pair_row, spans
+from ernie_core.tasks.pairs import negative, pair_row, ruled_out, spans
 
 OTHER, NEXT, PREVIOUS = 0, 1, 2
 
@@ -44,8 +44,8 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
     otherwise the rows that stay positive would differ in length and genre from the others. A pair longer than a row loses the
     beginning of its first text and the end of its second; with 3 classes it is dropped, since the cuts would tell which came first.
     With 3 classes the negative stands in the place of either half, equally often.
-    Drops: "not_text" (dialogues and the like), "single_group" (a document without a pair), "short_text" (under 4 letters),
-    "no_negative", "near_duplicate" (of each other, or the negative or the swapped pair stands in the document too), "too_long".
+    Drops: "not_text" (dialogues and the like), "single_group" (a document without a pair), "no_negative", "too_long", and those of
+    `pairs.ruled_out`; also "near_duplicate" where the swapped pair stands in the document too.
 
     Example: groups 天下雨。 | 地很湿。 -> [CLS] 天 下 雨 。 [SEP] 地 很 湿 。 [SEP], label 1.
     """
@@ -63,11 +63,9 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
             if other is None:
                 drops["no_negative"] += 1
                 continue
-            if any_short(first, second, other):
-                drops["short_text"] += 1
-                continue
-            if other.text in whole or second.text + first.text in whole or any_near_duplicates(first, second, other):
-                drops["near_duplicate"] += 1
+            reason = "near_duplicate" if second.text + first.text in whole else ruled_out((first, second), other, whole, context)
+            if reason:
+                drops[reason] += 1
                 continue
             with_other = (other, second) if swapped else (first, other)
             pair = {OTHER: with_other, NEXT: (first, second), PREVIOUS: (second, first)}[label]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
@@ -53,14 +54,26 @@ def spans(document: Document, max_seq_len: int) -> list[PoolSpan]:
     return [PoolSpan(document.doc_id, document.source, document.work, group) for group in groups(document, max_seq_len)]
 
 
-def any_short(*texts: PoolSpan) -> bool:
-    """Whether one of the texts has fewer than 4 characters that are no punctuation."""
-    return any(sum(map(str.isalnum, text.text)) < MIN_LETTERS for text in texts)
+def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: BuildContext) -> str:
+    """Return the reason why these texts make no sample, whatever its label; "" if there is none.
 
+    "short_text": one has fewer than 4 letters; "frequent_line": one holds a line found in too many documents; "near_duplicate": two
+    of them are, or `other` stands in the document too.
 
-def any_near_duplicates(*texts: PoolSpan) -> bool:
-    """Whether two of the texts are near duplicates."""
-    return any(near_duplicates(a.text, b.text) for a, b in itertools.combinations(texts, 2))
+    Args:
+        texts: of one document.
+        other: of another one.
+        whole: the text of the document, without white space.
+        context: holds the frequent lines.
+    """
+    everything = (*texts, other)
+    if any(sum(map(str.isalnum, span.text)) < MIN_LETTERS for span in everything):
+        return "short_text"
+    if context.frequent_lines and any(s.text in context.frequent_lines for span in everything for s in span.sentences):
+        return "frequent_line"
+    if other.text in whole or any(near_duplicates(a.text, b.text) for a, b in itertools.combinations(everything, 2)):
+        return "near_duplicate"
+    return ""
 
 
 def near_duplicates(left: str, right: str) -> bool:

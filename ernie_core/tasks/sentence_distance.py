@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ernie_core.schemas import Document, Sample
 from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task, running_text
-from ernie_core.tasks.pairs import any_near_duplicates, any_short, negative, pair_row, spans
+from ernie_core.tasks.pairs import negative, pair_row, ruled_out, spans
 
 NAME = "sentence_distance"
 ADJACENT, SAME_DOCUMENT, OTHER_DOCUMENT = 0, 1, 2
@@ -22,9 +22,8 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
     the largest. 2: the first of them and one of another document of the same source, as long and as like the
     first as the text of class 1; half of the time, where there is one, of the same work (another chapter of the same novel). Classes 1 and 2 stand in either order equally
     often. All three are drawn before the class, and what rules out one drops the pair. Drops: "not_text", "short_document" (no two
-    groups that are not adjacent), "no_far_group" (both ends are nearer than 2), "short_text" (under 4
-    letters), "no_negative", "near_duplicate" (of each other,
-    or the text of class 1 or 2 stands elsewhere in the document too), "too_long".
+    groups that are not adjacent), "no_far_group" (both ends are nearer than 2), "no_negative", "too_long", and those of
+    `pairs.ruled_out`; also "near_duplicate" where the text of class 1 stands beside the first somewhere too.
 
     Example: groups a b c d of a document, anchor a -> class 0: a | b; class 1: a | d or d | a; class 2: a | x or x | a.
     """
@@ -45,11 +44,9 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
             if other is None:
                 drops["no_negative"] += 1
                 continue
-            if any_short(anchor, *candidates, other):
-                drops["short_text"] += 1
-                continue
-            if other.text in whole or _touch(anchor, parts[i + gap], whole) or any_near_duplicates(anchor, *candidates, other):
-                drops["near_duplicate"] += 1
+            reason = "near_duplicate" if _touch(anchor, parts[i + gap], whole) else ruled_out((anchor, *candidates), other, whole, context)
+            if reason:
+                drops[reason] += 1
                 continue
             label = key(draw_key, "label") % 3
             pair = (anchor, (*candidates, other)[label])

@@ -24,12 +24,8 @@ def article(lines: list[str]) -> Document:
     return Document("0" * 16, "bbc", "", "", tuple(tuple(toy.english(s) for s in split_sentences(line)) for line in lines))
 
 
-def uncased(word: str) -> list[int]:
-    return [0 if c.isupper() else ord(c) for c in word if not c.isspace()]
-
-
 def context(**changes: object) -> toy.BuildContext:
-    return toy.context(encode=uncased, **changes)
+    return toy.context(encode=toy.encode_small, **changes)
 
 
 def brute_force(sentence: str) -> list[int]:
@@ -120,7 +116,7 @@ def test_parts_of_a_long_sentence_keep_the_labels_that_they_have_in_it() -> None
     assert len(rows) > 3
     assert not +drops
     assert [label for row in rows for label in column(row)[1:-1]] == [
-        label for word, label in zip(sentence.words, word_labels(sentence), strict=True) for _ in uncased(word)
+        label for word, label in zip(sentence.words, word_labels(sentence), strict=True) for _ in toy.encode_small(word)
     ]
     assert [column(row)[1] for row in rows] == [-1, *[column(row)[1] for row in rows[1:]]]
     assert all(column(row)[1] >= 0 for row in rows[1:])

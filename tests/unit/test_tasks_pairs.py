@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ernie_core.schemas import Document
 from ernie_core.tasks.base import PoolSpan, encode_sentences
-from ernie_core.tasks.pairs import groups, head, near_duplicates, negative, rooms, tail
+from ernie_core.tasks.pairs import groups, head, near_duplicates, negative, rooms, ruled_out, tail
 
 
 @settings(max_examples=30)
@@ -51,6 +51,22 @@ def test_a_negative_shares_as_many_words_with_the_anchor_as_the_true_text_does()
     found = [negative(anchor, true, context, draw_key) for draw_key in range(40)]
     assert [f.doc_id for f in found if f].count("2") > 36
     assert negative(anchor, span("a", "短"), context, 1) is None
+
+
+def test_what_rules_a_pair_out() -> None:
+    def span(text: str) -> PoolSpan:
+        return PoolSpan("", "toy", "", (toy.sentence(text),))
+
+    first, second, other = span("天地玄黄。"), span("宇宙洪荒。"), span("日月盈昃。")
+    whole = first.text + second.text + "日月盈昃，辰宿列张。"
+    assert ruled_out((first, second), other, whole, toy.context()) == ""
+    assert ruled_out((first, second), other, whole, toy.context(frequent_lines=frozenset(["宇宙洪荒。"]))) == "frequent_line"
+    assert ruled_out((first, second), other, whole, toy.context(frequent_lines=frozenset(["日月盈昃。"]))) == "frequent_line"
+    assert ruled_out((first, second), other, whole + other.text, toy.context()) == "near_duplicate"
+    assert ruled_out((first, span("天地玄黄！")), other, whole, toy.context()) == "near_duplicate"
+    assert ruled_out((first, second), span("天地玄黄！"), whole, toy.context()) == "near_duplicate"
+    assert ruled_out((first, span("？？？？好。")), other, whole, toy.context()) == "short_text"
+    assert ruled_out((first, second), span("1 2 3。。"), whole, toy.context()) == "short_text"
 
 
 def test_near_duplicates_share_half_of_their_character_pairs() -> None:
