@@ -52,7 +52,7 @@ def prepare(
     """Make shards, corpus tables, audit and card in `folder`; splits that an earlier, unfinished run committed are kept.
 
     Args:
-        corpora: name -> {"reader", "path" (a glob), "title", "text"}, see `splits.plan_splits`.
+        corpora: name -> {"reader", "path" (a glob), …}, see `splits.plan_splits`; and "weight", see `proportions.kept_shares`.
         settings: the recipe's `prepare` section.
         benchmarks_texts: dev and test TSVs whose texts must not be trained on; the folder's name is the benchmark's.
         folder: the step's folder.
@@ -84,7 +84,8 @@ def prepare(
     _run_pass("1", "documents", splits, plan, workers, say)
     entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
     check_documents(entries, settings["max_reject_fraction"], say)
-    tables = _reduce(folder, entries, vocab, settings)
+    weights = {name: float(corpus["weight"]) for name, corpus in corpora.items() if corpus.get("weight") is not None}
+    tables = _reduce(folder, entries, vocab, settings, weights)
     files_of_tables = {**tables.files(), NORMALISER_NAME: normaliser.to_bytes()}
     table_files = [_keep(folder / "tables" / name, data) for name, data in files_of_tables.items()]
     plan = replace(plan, tables={**hashes, **{f.path: f.sha256 for f in table_files}})
@@ -109,12 +110,13 @@ def _keep(path: Path, data: bytes) -> FileEntry:
     return replace(atomic_write(path, data), facts={"table": path.name})
 
 
-def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, settings: Mapping[str, Any]) -> Tables:
+def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, settings: Mapping[str, Any], weights: Mapping[str, float]) -> Tables:
     parts = {number: unpack(verified_path(folder, entry.files[1]).read_bytes()) for number, entry in entries.items()}
-    if settings["near_duplicates"] is None:
-        return reduce_tables(parts, vocab, settings["vocab_size"], boilerplate_share=settings["boilerplate_share"])
-    signatures = {number: np.load(verified_path(folder, entry.files[2]), mmap_mode="r", allow_pickle=False) for number, entry in entries.items()}
-    return reduce_tables(parts, vocab, settings["vocab_size"], signatures, settings["near_duplicates"], settings["boilerplate_share"])
+    signatures = None
+    if settings["near_duplicates"] is not None:
+        signatures = {n: np.load(verified_path(folder, entry.files[2]), mmap_mode="r", allow_pickle=False) for n, entry in entries.items()}
+    threshold = settings["near_duplicates"] or 1.0
+    return reduce_tables(parts, vocab, settings["vocab_size"], signatures, threshold, settings["boilerplate_share"], weights)
 
 
 def _run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say) -> None:

@@ -32,7 +32,7 @@ from ernie_core.manifest import FileEntry, atomic_write, file_sha256, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document, Sentence
 
-DATA_FORMAT = 5  # raised when the same input would give other bytes
+DATA_FORMAT = 6  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     selection = select_documents(split, pieces, contamination, plan.settings)
     built = [segment_document(document, split.corpus, load_segmenter()) for document in selection.kept]
     part = {"source": split.corpus, "tokens": dict(selection.token_counts), "doc_ids": [d.doc_id for d in built], **offers(built, plan)}
+    part["chars"] = [sum(len(s.original) for p in d.paragraphs for s in p) for d in built]
     part["paragraphs"] = {} if plan.settings["boilerplate_share"] is None else offered_lines(built)
     files = [
         _placed(atomic_write(folder / place / f"{split.number:05d}.json.zst", pack(value)), place)

@@ -67,7 +67,7 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
 
     "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each,
     "filtered_documents" three of each filter, "near_duplicate_documents" up to 50 with the document that stays, three of them with
-    what they begin with, "boilerplate" up to 50 lines of each corpus. A document with nothing but boilerplate is filtered by
+    what they begin with, "boilerplate" up to 50 lines of each corpus, "text_shares" how much of all characters is whose. A document with nothing but boilerplate is filtered by
     "boilerplate_share"; "boilerplate_lines" counts paragraphs taken out.
 
     Raises:
@@ -83,10 +83,11 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
         check_counts(facts, f"split {number} of corpus {facts['source']}")
         counts = by_source.setdefault(facts["source"], Counter())
         counts.update({name: facts[name] for name in _COUNTS})
-        again, taken = len(tables.duplicates[number]) - resembling[number], built[number].facts["boilerplate"]
+        beyond = len(tables.beyond[number])
+        again, taken = len(tables.duplicates[number]) - resembling[number] - beyond, built[number].facts["boilerplate"]
         counts.update(kept=-len(tables.duplicates[number]) - taken["documents"], filtered=taken["documents"], boilerplate_lines=taken["lines"])
         filtered_by.update(boilerplate_share=taken["documents"])
-        counts.update(duplicates=again, near_duplicates=resembling[number])
+        counts.update(duplicates=again, near_duplicates=resembling[number], beyond_weight=beyond)
         counts.update(contaminated=sum(facts["contaminated"].values()), bytes=facts["bytes"], chars=facts["chars"])
         counts.update(filtered=sum(facts["filtered"].values()))
         contaminated_by.update(facts["contaminated"])
@@ -101,6 +102,7 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
         **dict(total), "by_source": {source: dict(counts) for source, counts in by_source.items()}, "contaminated_by": dict(contaminated_by), "filtered_by": {name: n for name, n in filtered_by.items() if n},
         "contaminated_documents": [d for facts in ordered for d in facts["contaminated_documents"]][:_MAX_NAMED],
         "rejects": [r for facts in ordered for r in facts["rejects"]][:_MAX_NAMED], "filtered_documents": samples,
+        "text_shares": {source: n / max(1, sum(tables.chars.values())) for source, n in tables.chars.items()},
         "near_duplicate_documents": _near_named(tables.near[:_MAX_NAMED], entries, folder),
         "boilerplate": {source: lines[:_MAX_NAMED] for source, lines in tables.boilerplate.items()},
     }  # fmt: skip

@@ -25,7 +25,7 @@ APART = frozenset({"qa", "query", "pair"})
 """Kinds of documents whose paragraphs are compared with short benchmark texts one by one; an utterance such as 你好 says nothing."""
 OUTCOMES = ("kept", "empty", "rejected", "unsampled", "duplicates", "filtered", "contaminated")
 """What can become of a record in pass 1."""
-LATER = (*OUTCOMES, "near_duplicates")
+LATER = (*OUTCOMES, "near_duplicates", "beyond_weight")
 """What can become of it in the end."""
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from corpus_prep.boilerplate import boilerplate_lines, sentences_of
 from corpus_prep.dedup import cross_split_duplicates
 from corpus_prep.near import Resemblance, near_duplicates
+from corpus_prep.proportions import beyond_weight
 from corpus_prep.vocab_build import build_vocab
 from ernie_core.manifest import canonical_json
 from ernie_core.schemas import Document, sentence_from_json, sentence_to_json
@@ -53,7 +54,10 @@ def unpack(data: bytes) -> Any:
 
 @dataclass(frozen=True)
 class Tables:
-    """The reduction's result. `duplicates`: split number -> indexes of documents to leave out, those of `near` among them."""
+    """The reduction's result. `duplicates`: split number -> indexes of documents to leave out, those of `near` and `beyond` among them.
+
+    `chars`: corpus -> characters in the documents that stay.
+    """
 
     vocab: Vocab
     duplicates: dict[int, list[int]]
@@ -61,6 +65,8 @@ class Tables:
     negatives: dict[str, list[list[Any]]]
     near: tuple[Resemblance, ...]
     boilerplate: dict[str, list[str]]
+    beyond: dict[int, list[int]]
+    chars: dict[str, int]
 
     def files(self) -> dict[str, bytes]:
         """Return the tables' bytes by file name."""
@@ -85,35 +91,46 @@ def reduce_tables(
     signatures: Mapping[int, NDArray[np.uint16]] | None = None,
     near_threshold: float = 1.0,
     boilerplate_share: float | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Tables:
     """Make the tables of all splits' parts (`pass_one`).
 
-    Vocabulary counts are over the documents that pass 1 kept, those that a later split repeats or resembles included.
+    Vocabulary counts are over the documents that pass 1 kept, those that a later split repeats or resembles included; those of a corpus
+    with a weight count for the part of it that stays.
 
     Args:
-        parts: split number -> {"source", "doc_ids", "tokens", "lines", "negatives", "paragraphs"}.
+        parts: split number -> {"source", "doc_ids", "chars", "tokens", "lines", "negatives", "paragraphs"}.
         vocab: a vocabulary brought along, or None to build one.
         vocab_size: bound of the built one.
         signatures: split number -> `near.signatures` of its documents, to leave out those that resemble an earlier one.
         near_threshold: least estimated resemblance to do so.
         boilerplate_share: of a corpus's documents, beyond which a line in so many is left out.
+        weights: corpus -> largest share of all text.
     """
-    tokens: Counter[str] = Counter()
-    lines: Counter[str] = Counter()
-    for number in sorted(parts):
-        tokens.update(parts[number]["tokens"])
-        lines.update(parts[number]["lines"])
     duplicates = cross_split_duplicates({number: part["doc_ids"] for number, part in parts.items()})
     near = tuple(near_duplicates(signatures, duplicates, near_threshold)) if signatures is not None else ()
-    resembling = {parts[number]["doc_ids"][index] for number, index in (r.left_out for r in near)}
-    for number, index in (r.left_out for r in near):
+    out = [r.left_out for r in near]
+    for number, index in out:
         insort(duplicates[number], index)
+    beyond, shares = beyond_weight(parts, duplicates, weights or {})
+    out += [(number, index) for number, indexes in beyond.items() for index in indexes]
+    duplicates = {number: sorted({*duplicates[number], *beyond[number]}) for number in duplicates}
+    left_out = {parts[number]["doc_ids"][index] for number, index in out}
+    tokens: Counter[str] = Counter()
+    lines: Counter[str] = Counter()
+    chars: Counter[str] = Counter()
+    for number in sorted(parts):
+        share = shares[parts[number]["source"]]
+        tokens.update(parts[number]["tokens"] if share == 1 else {token: round(n * share) for token, n in parts[number]["tokens"].items()})
+        lines.update(parts[number]["lines"])
+        held = set(duplicates[number])
+        chars[parts[number]["source"]] += sum(n for i, n in enumerate(parts[number]["chars"]) if i not in held)
     num_documents = sum(len(part["doc_ids"]) - len(duplicates[number]) for number, part in parts.items())
     bound = max(FREQUENT_SHARE * num_documents, FREQUENT_AT_LEAST)
     frequent = tuple(sorted(line for line, count in lines.items() if count > bound))
     boilerplate = {} if boilerplate_share is None else boilerplate_lines(parts, duplicates, boilerplate_share)
-    negatives = {subset: _pool((part["negatives"][subset] for part in parts.values()), resembling, sentences_of(boilerplate)) for subset in SUBSETS}
-    return Tables(vocab or build_vocab(tokens, vocab_size), duplicates, frequent, negatives, near, boilerplate)
+    negatives = {subset: _pool((part["negatives"][subset] for part in parts.values()), left_out, sentences_of(boilerplate)) for subset in SUBSETS}
+    return Tables(vocab or build_vocab(tokens, vocab_size), duplicates, frequent, negatives, near, boilerplate, beyond, dict(chars))
 
 
 def _pool(offers: Iterable[Sequence[Sequence[Any]]], left_out: Collection[str], boilerplate: Mapping[str, Collection[str]]) -> list[list[Any]]:

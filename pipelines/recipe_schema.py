@@ -137,6 +137,9 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
+        weights = [corpus.weight for corpus in self.corpora.values()]
+        if (bounds := [w for w in weights if w is not None]) and len(bounds) == len(weights) and sum(bounds) < 1 - 1e-9:
+            raise ValueError(f"corpora: their weights sum to {sum(bounds):g}, under 1; leave one without, or raise them")
         if self.finetune is not None and self.pretrain is None:
             raise ValueError("finetune needs a pretrain section: its model is fine-tuned")
         if self.pretrain is not None:

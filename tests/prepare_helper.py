@@ -80,13 +80,17 @@ def write_corpus(folder: Path, num_documents: int = 40, extra: bytes = b"") -> N
     (tests / "test.tsv").write_text("label\ttext_a\n1\t" + document(3).split("\n")[1] + "\n")
 
 
-def run_prepare(corpus: Path, out: Path, workers: int = 0, said: list[str] | None = None, **changes: Any) -> Any:
+def run_prepare(
+    corpus: Path, out: Path, workers: int = 0, said: list[str] | None = None, weights: dict[str, float] | None = None, **changes: Any
+) -> Any:
     from corpus_prep.flow import prepare
 
-    corpora = {
+    corpora: dict[str, dict[str, Any]] = {
         "two": {"reader": "jsonl", "path": str(corpus / "two.jsonl"), "options": {"title": "title"}},
         "one": {"reader": "text", "path": str(corpus / "*.txt")},
     }
+    for name, weight in (weights or {}).items():
+        corpora[name]["weight"] = weight
     texts = sorted(corpus.glob("benchmarks/*/*.tsv"))
     lines = [] if said is None else said
     return prepare(

@@ -194,7 +194,14 @@ def test_text_and_parquet_hold_the_seeds_five_fields(whole: Path) -> None:
 
 
 def test_frequent_lines_are_those_in_more_than_half_a_percent_of_documents() -> None:
-    part = {"doc_ids": [f"{i}" for i in range(1000)], "tokens": {"好": 3}, "lines": {"多": 6, "少": 5}, "negatives": {"train": [], "valid": []}}
+    part = {
+        "source": "c",
+        "doc_ids": [f"{i}" for i in range(1000)],
+        "chars": [1] * 1000,
+        "tokens": {"好": 3},
+        "lines": {"多": 6, "少": 5},
+        "negatives": {"train": [], "valid": []},
+    }
     assert reduce_tables({0: part}, None, 100).lines == ("多",)
 
 
@@ -214,7 +221,7 @@ def test_pool_draws_the_same_length_from_another_document() -> None:
 def test_the_pool_keeps_so_many_spans_of_every_length_whatever_their_order() -> None:
     spans = [[rank, f"{n}-{rank}", "s", "", n, []] for n in (1, 2) for rank in range(700)]
     table = reduce_tables(
-        {i: {"doc_ids": [], "tokens": {"好": 1}, "lines": {}, "negatives": {"train": part, "valid": []}} for i, part in enumerate((spans[::2], spans[::-2]))},
+        {i: {"source": "c", "doc_ids": [], "chars": [], "tokens": {"好": 1}, "lines": {}, "negatives": {"train": part, "valid": []}} for i, part in enumerate((spans[::2], spans[::-2]))},
         None, 100,
     ).negatives["train"]  # fmt: skip
     assert table == [span for n in (1, 2) for span in spans if span[4] == n and span[0] < 500]

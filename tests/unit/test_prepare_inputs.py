@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +117,38 @@ def test_a_declared_encoding_is_decoded(tmp_path: Path, encoding: str) -> None:
     text = "天下文章一大抄。\n看你會抄不會抄。\n\n第二篇。"
     plain = documents_of(write(tmp_path, "", text.encode()), 500)
     assert [d.paragraphs for d in documents_of(write(tmp_path, "", text.encode(encoding)), 500, encoding=encoding)] == [d.paragraphs for d in plain]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("reader", ["text", "jsonl", "csv", "html"])
+def test_a_record_without_an_end_is_refused_at_its_limit_plus_one(tmp_path: Path, ending: str, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(inputs, "MAX_RECORD_BYTES", 200_000)
+    corpus = {"reader": reader, "options": {"header": False, "text": 1} if reader == "csv" else {}}
+    data = b"a" * 200_000
+    path = write(tmp_path, ending, PACK[ending](data) if ending else data)
+    assert len(plan_splits({"c": {**corpus, "path": str(path)}}, 100)) == 1
+    data = b"a" * 300_000  # a plain file is looked through in steps of 64 KiB
+    path = write(tmp_path, ending, PACK[ending](data) if ending else data)
+    with pytest.raises(InputError, match="E-RECORD-LONG") as e:
+        plan_splits({"c": {**corpus, "path": str(path)}}, 100)
+    assert str(path) in e.value.where
+
+
+def test_the_most_that_a_file_may_expand_to_is_its_corpus_s_to_say(tmp_path: Path) -> None:
+    path = write(tmp_path, ".gz", gzip.compress(TEXT))
+    assert plan_splits({"c": {"reader": "text", "path": str(path), "max_expanded_bytes": len(TEXT)}}, 500)
+    with pytest.raises(InputError, match="E-BOMB"):
+        plan_splits({"c": {"reader": "text", "path": str(path), "max_expanded_bytes": len(TEXT) - 1}}, 500)
+
+
+def test_a_window_without_a_boundary_is_let_go_of(tmp_path: Path) -> None:
+    line = b"a" * 1000 + b"\n"
+    path = write(tmp_path, "", line * 30_000 + b"\nlast")
+    file = InputFile.at(path)
+    tracemalloc.start()
+    try:
+        assert [p.end for p in cut(file, BLOCKS, 1000, LIMITS)] == [30_000 * 1001 + 1, file.size]
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()

@@ -143,6 +143,7 @@ pretrain:
             "option documents of reader text; expected blank_line, file, line, heading; found 'page'",
         ),
         (SMALL.replace("text,", "csv,").replace("}", ", options: {text: 0}}"), "expected a name, or a column's number from 1; found 0"),
+        ("name: m\ncorpora: {a: {package: inews, weight: 0.3}}", "corpora: their weights sum to 0.3, under 1"),
         ("name: m\ncorpora: {a: {package: inews, encoding: big5}}", "encoding: goes with reader and path, not with package"),
         ("name: m\ncorpora: {a: {reader: text}}", "reader and path go together"),
         ("name: m\ncorpora: {a: {package: inews, reader: text, path: x}}", "give either package, or reader and path"),
