@@ -28,7 +28,7 @@ from ernie_core.vocab import Vocab
 Say = Callable[[str], None]
 MIN_REJECTS = 10  # fewer unreadable documents never stop a preparation
 UNKNOWN_WARN, UNKNOWN_STOP = 0.05, 0.30  # share of [UNK] among the tokens (reliability F51)
-_COUNTS = ("read", "kept", "empty", "rejected", "unsampled", "duplicates")
+_COUNTS = ("read", "kept", "empty", "rejected", "unsampled", "duplicates", "dropped_characters")
 _MAX_NAMED = 50
 
 

@@ -16,7 +16,7 @@ from corpus_prep.readers.base import Reject
 from corpus_prep.splits import Piece, Split, documents
 from corpus_prep.token_stream import TokenStream, token_stream
 from ernie_core.errors import IntegrityError, printable
-from ernie_core.normalise import Normaliser
+from ernie_core.normalise import Normaliser, num_dropped
 from ernie_core.seeding import key, uniform
 
 MAX_NAMED = 20  # rejected and contaminated documents named by a split
@@ -38,7 +38,7 @@ class Selection:
         token_counts: basic token -> occurrences in the kept documents.
         stream: tokens of `kept` and of those left out after them, see `places`.
         places: the number of each kept document in `stream`.
-        facts: "read" and each of OUTCOMES, the last two by name of filter and benchmark; "rejects", "contaminated_documents" and
+        facts: "read" and each of OUTCOMES, the last two by name of filter and benchmark; "dropped_characters", invisible ones; "rejects", "contaminated_documents" and
             "filtered_documents" name some of them.
     """
 
@@ -61,7 +61,16 @@ def select_documents(split: Split, pieces: Sequence[Piece], contamination: Conta
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
     """
-    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, "read": 0, "rejected": 0, "empty": 0, "unsampled": 0, "duplicates": 0}
+    facts: dict[str, Any] = {
+        "source": split.corpus,
+        "bytes": split.size_bytes,
+        "read": 0,
+        "rejected": 0,
+        "empty": 0,
+        "unsampled": 0,
+        "duplicates": 0,
+        "dropped_characters": 0,
+    }
     rejects: list[dict[str, Any]] = []
     unique: dict[str, CleanDocument] = {}
     normaliser = Normaliser(settings["to_simplified"])
@@ -71,6 +80,7 @@ def select_documents(split: Split, pieces: Sequence[Piece], contamination: Conta
             facts["rejected"] += 1
             rejects.append(asdict(raw))
             continue
+        facts["dropped_characters"] += sum(map(num_dropped, raw.paragraphs))
         document = clean(raw, normaliser, html_entities=settings["html_entities"])
         if document is None:
             facts["empty"] += 1

@@ -176,6 +176,14 @@ normalise = Normaliser()
 """The normaliser without options."""
 
 
+def num_dropped(text: str) -> int:
+    """Return how many characters of any text the normaliser drops as invisible.
+
+    Example: ``num_dropped("a\\u200b\\x00b c")`` -> ``2``.
+    """
+    return 0 if text.isascii() and text.isprintable() else sum(map(len, _DROP.findall(text)))
+
+
 def basic_tokens(text: str) -> list[str]:
     """Return BERT's basic tokens of normalised text: CJK characters and punctuation single, other runs whole, spaces dropped.
 
