@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ernie_core.errors import IntegrityError
 from ernie_core.manifest import canonical_json
-from ernie_core.normalise import Normaliser, basic_spans, basic_tokens, is_run_char, normalise
+from ernie_core.normalise import _DROP, _DROP_PRINTABLE, Normaliser, basic_spans, basic_tokens, is_run_char, normalise
 from ernie_core.tokenization import load_tokenizer
 
 NASTY_STRINGS = (
@@ -110,6 +110,21 @@ def test_basic_tokens_hold_every_character_but_spaces_once(text: str) -> None:
 def test_only_runs_are_longer_than_one_character(text: str) -> None:
     for token in basic_tokens(normalise(text)[0]):
         assert len(token) == 1 or all(map(is_run_char, token))
+
+
+def test_the_short_list_of_printable_text_drops_what_the_whole_list_drops() -> None:
+    characters = [chr(c) for c in range(sys.maxunicode + 1)]
+    whole = {c for c in characters if _DROP.match(c)}
+    short = {c for c in characters if _DROP_PRINTABLE.match(c)}
+    assert short < whole
+    assert {c for c in whole if c.isprintable()} <= short
+    assert {c for c in characters if c.isspace() and c.isprintable()} == {" "}
+
+
+@given(TEXT, TEXT)
+def test_printable_text_is_normalised_as_inside_other_text(text: str, other: str) -> None:
+    alone = [normalise(part)[1] for part in (text, other)]
+    assert normalise(f"{text}\x1f \x1f{other}")[1] == " ".join(filter(None, alone))
 
 
 def test_punctuation_lies_in_the_two_planes_that_are_scanned() -> None:
