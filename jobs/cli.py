@@ -43,6 +43,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(2, f"error: E-ARGUMENT {message}; fix: `{self.prog} --help` shows what there is\n")
 
+    def format_help(self) -> str:
+        if not self.prog.endswith(" prepare"):
+            return super().format_help()
+        from corpus_prep.readers.base import all_readers  # here, since it takes a second
+
+        readers = "".join(f"  {line}\n" for reader in all_readers().values() for line in reader.explain())
+        return f"{super().format_help()}\nreaders of a corpus (reader: NAME, options: {{OPTION: VALUE}}):\n{readers}"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; each sets `handle`."""

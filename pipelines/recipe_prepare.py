@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.recipe_base import FilterName, Package, Positive, Rate, ReaderName, Settings, Share, TaskName
+from pipelines.recipe_base import FilterName, Package, Positive, Rate, ReaderName, Settings, Share, TaskName, free
 
 Encoding = Literal["utf-8", "gb18030", "big5", "latin-1", "cp1252"]
 
@@ -28,8 +28,8 @@ class Corpus(Settings):
     archives: bool = Field(False, description="whether tar and zip files are opened")
     members: str = Field("**", description="glob of an archive's members to read")
     max_document_bytes: Annotated[int, Field(ge=1, le=1 << 28)] = Field(32_000_000, description="longest record, bytes; longer ones are rejected")
-    max_files: Positive = Field(100_000, description="most files, and most members of an archive")
-    max_expanded_bytes: Positive = Field(1 << 40, description="most bytes that one compressed file or archive may expand to")
+    max_files: Positive = free(100_000, "most files, and most members of an archive")
+    max_expanded_bytes: Positive = free(1 << 40, "most bytes that one compressed file or archive may expand to")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

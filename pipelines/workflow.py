@@ -83,7 +83,7 @@ def corpora_of(recipe: Recipe, imported: Path | None) -> dict[str, dict[str, Any
     corpora: dict[str, dict[str, Any]] = {}
     for name, corpus in recipe.corpora.items():
         if corpus.package is None:
-            corpora[name] = {key: value for key, value in results_settings(corpus).items() if key != "package"}
+            corpora[name] = corpus.model_dump(exclude={"package"})
         elif imported is not None:
             path = str(imported / f"{corpus.package}.jsonl")
             corpora[name] = {"reader": "jsonl", "path": path, "options": {"title": "title"}, "share": corpus.share, "weight": corpus.weight}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from corpus_prep.splits import DEFAULTS, plan_splits
 from ernie_core.errors import DivergedError, IntegrityError, PreemptedError
 from ernie_core.manifest import Manifest, atomic_write, write_manifest
 from jobs import run as run_job
@@ -202,7 +203,9 @@ def test_a_recipe_of_own_text_has_neither_import_nor_training(recipe: Path) -> N
     loaded = load_recipe(recipe)
     steps = steps_of(loaded)
     assert [(s.name, s.parents, s.inputs) for s in steps] == [("prepare", (), ("a.txt",)), ("report", ("prepare",), ())]
-    assert corpora_of(loaded, None) == {"a": {"reader": "text", "path": "a.txt", "title": None, "text": "text", "share": 1.0, "encoding": "utf-8"}}
+    corpus = corpora_of(loaded, None)["a"]
+    assert corpus == {**DEFAULTS, "reader": "text", "path": "a.txt", "weight": None}
+    assert plan_splits({"a": {**corpus, "path": str(recipe)}}, 1000) == plan_splits({"a": {"reader": "text", "path": str(recipe)}}, 1000)
 
 
 def test_settings_of_fine_tuning_do_not_touch_the_steps_before(recipe: Path) -> None:
@@ -272,3 +275,12 @@ def test_every_step_is_one_mlflow_run_below_the_workflow_s_with_its_true_status(
     said: list[str] = []
     go([], said.append)
     assert said == ["prepare: up to date", "report: up to date"]
+
+
+def test_the_help_of_prepare_explains_every_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prepare", "--help"])
+    shown = capsys.readouterr().out
+    for name in ("text", "parquet", "html"):
+        assert f"\n  {name}: " in shown
+    assert "    documents: what is a document:" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -302,3 +303,14 @@ def test_a_fallback_encoding_is_used_only_where_the_first_fails(tmp_path: Path) 
     (tmp_path / "x").write_bytes("café £\n\n".encode() + "café £".encode("latin-1"))
     assert [d.paragraphs for d in good(read_corpus(tmp_path / "x", "text", fallback_encoding="latin-1"))] == [("café £",)] * 2
     assert reasons(read_corpus(tmp_path / "x", "text")) == ["not UTF-8"]
+
+
+@pytest.mark.parametrize("reader", ["text", "jsonl", "tsv"])
+def test_a_million_empty_lines_are_no_documents(tmp_path: Path, reader: str) -> None:
+    options = {"header": False, "text": 1} if reader == "tsv" else {}
+    assert read_bytes(tmp_path, b"\n" * 500_000 + b" \r\n" * 500_000, reader, **options) == []
+
+
+def test_a_file_compressed_twice_is_rejected_not_read_as_text(tmp_path: Path) -> None:
+    found = read_bytes(tmp_path, gzip.compress(gzip.compress("好。".encode())), "text", name="x.gz")
+    assert (len(found), reasons(found)) == (1, ["not UTF-8"])
