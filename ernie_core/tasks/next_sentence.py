@@ -38,22 +38,22 @@ def count_classes(options: Mapping[str, Any]) -> int:
 
 
 def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
-    """Yield one row for every two adjacent groups: the true pair, the first with a negative, or (3 classes) the true pair swapped.
+    """Yield one row for every two adjacent spans: the true pair, the first with a negative, or (3 classes) the true pair swapped.
 
     A negative is drawn for every pair *before* the label, and whatever rules it out drops the pair for each label alike;
     otherwise the rows that stay positive would differ in length and genre from the others. A pair longer than a row loses the
     beginning of its first text and the end of its second; with 3 classes it is dropped, since the cuts would tell which came first.
     With 3 classes the negative stands in the place of either half, equally often.
-    Drops: "not_text" (dialogues and the like), "single_group" (a document without a pair), "no_negative", "too_long", and those of
+    Drops: "not_text" (dialogues and the like), "single_span" (a document without a pair), "no_negative", "too_long", and those of
     `pairs.ruled_out`; also "near_duplicate" where the swapped pair stands in the document too.
 
-    Example: groups 天下雨。 | 地很湿。 -> [CLS] 天 下 雨 。 [SEP] 地 很 湿 。 [SEP], label 1.
+    Example: spans 天下雨。 | 地很湿。 -> [CLS] 天 下 雨 。 [SEP] 地 很 湿 。 [SEP], label 1.
     """
     classes = context.options["classes"]
     for document in running_text(documents, drops):
         parts = spans(document, context.max_seq_len)
         whole = "".join(part.text for part in parts)
-        drops["single_group"] += len(parts) == 1
+        drops["single_span"] += len(parts) == 1
         for i, (first, second) in enumerate(pairwise(parts)):
             draw_key = key(context.seed, "next_sentence", document.doc_id, i)
             label = key(draw_key, "label") % classes

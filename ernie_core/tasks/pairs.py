@@ -15,43 +15,35 @@ CANDIDATES = 16  # draws among which a negative is chosen
 _SPECIALS = 3
 
 
-def group_chars(max_seq_len: int) -> int:
+def span_chars(max_seq_len: int) -> int:
     """Return the characters that one side of a pair may have where sentences allow: half a row.
 
-    Example: ``group_chars(128)`` -> ``62``.
+    Example: ``span_chars(128)`` -> ``62``.
     """
     return (max_seq_len - _SPECIALS) // 2
 
 
-def groups(document: Document, max_seq_len: int) -> list[tuple[Sentence, ...]]:
-    """Return the document as consecutive groups of whole sentences of one paragraph, at most half a row long where sentences allow.
+def spans(document: Document, max_seq_len: int) -> list[PoolSpan]:
+    """Return the document as consecutive spans of whole sentences of one paragraph, at most half a row long where sentences allow.
 
-    Both halves of a pair and the negative pool are such groups, so their form tells nothing. The pool of a subset is made of that
-    subset's documents alone: a held-out true half met as a negative in training would count against itself (measured: the second
+    Both sides of a pair and the negative pool are such spans, so their form tells nothing. The pool of a subset is made of that
+    subset's documents alone: a held-out true side met as a negative in training would count against itself (measured: the second
     half alone then scores 0.42 where 0.5 is chance).
 
-    Example: a paragraph with sentences of 20, 30, 40, 70 characters and rows of 128 -> [(20, 30), (40,), (70,)].
+    Example: a paragraph with sentences of 20, 30, 40, 70 characters and rows of 128 -> spans of the sentences (20, 30), (40,), (70,).
     """
-    most = group_chars(max_seq_len)
-    found: list[tuple[Sentence, ...]] = []
+    most = span_chars(max_seq_len)
+    found: list[list[Sentence]] = []
     for paragraph in document.paragraphs:
-        group: list[Sentence] = []
-        filled = 0
+        filled = most + 1  # a paragraph begins a span
         for sentence in paragraph:
             length = len(sentence.original)
-            if group and filled + length > most:
-                found.append(tuple(group))
-                group, filled = [], 0
-            group.append(sentence)
+            if filled + length > most:
+                found.append([])
+                filled = 0
+            found[-1].append(sentence)
             filled += length
-        if group:
-            found.append(tuple(group))
-    return found
-
-
-def spans(document: Document, max_seq_len: int) -> list[PoolSpan]:
-    """Return the groups of a document as spans."""
-    return [PoolSpan(document.doc_id, document.source, document.work, group) for group in groups(document, max_seq_len)]
+    return [PoolSpan(document.doc_id, document.source, document.work, tuple(span)) for span in found]
 
 
 def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: BuildContext) -> str:

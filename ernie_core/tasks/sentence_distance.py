@@ -16,16 +16,16 @@ MIN_GAP = 2
 
 
 def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
-    """Yield one row for every two adjacent groups of whole sentences, of a class drawn uniformly.
+    """Yield one row for every two adjacent spans of whole sentences, of a class drawn uniformly.
 
-    0: the two, in text order. 1: the first of them and one of the same document `gap` groups away, the gap drawn uniformly from 2 to
-    the largest. 2: the first of them and one of another document of the same source, as long and as like the
-    first as the text of class 1; half of the time, where there is one, of the same work (another chapter of the same novel). Classes 1 and 2 stand in either order equally
-    often. All three are drawn before the class, and what rules out one drops the pair. Drops: "not_text", "short_document" (no two
-    groups that are not adjacent), "no_far_group" (both ends are nearer than 2), "no_negative", "too_long", and those of
+    0: the two, in text order. 1: the first of them and one of the same document, a gap away that is drawn uniformly from 2 to the
+    largest. 2: the first of them and one of another document of the same source, as long and as like the first as the text of
+    class 1; half of the time, where there is one, of the same work (another chapter of the same novel). Classes 1 and 2 stand in
+    either order equally often. All three are drawn before the class, and what rules out one drops the pair.
+    Drops: "not_text", "short_document" (under 3 spans), "no_far_span" (none is 2 away), "no_negative", "too_long", and those of
     `pairs.ruled_out`; also "near_duplicate" where the text of class 1 stands beside the first somewhere too.
 
-    Example: groups a b c d of a document, anchor a -> class 0: a | b; class 1: a | d or d | a; class 2: a | x or x | a.
+    Example: spans a b c d of a document, anchor a -> class 0: a | b; class 1: a | d or d | a; class 2: a | x or x | a.
     """
     for document in running_text(documents, drops):
         parts = spans(document, context.max_seq_len)
@@ -37,7 +37,7 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
             draw_key = key(context.seed, NAME, document.doc_id, i)
             gap = far(len(parts), i, draw_key)
             if gap == 0:
-                drops["no_far_group"] += 1
+                drops["no_far_span"] += 1
                 continue
             anchor, candidates = parts[i], (parts[i + 1], parts[i + gap])
             other = other_document(anchor, parts[i + gap], context, draw_key)

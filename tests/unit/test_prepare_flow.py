@@ -52,8 +52,9 @@ def test_every_document_is_accounted_for(whole: Path) -> None:
 
 
 def test_every_task_has_rows_in_both_subsets_and_encodings(corpus: Path, tmp_path: Path) -> None:
-    manifest = run_prepare(corpus, tmp_path, tasks={**SETTINGS["tasks"], "sentence_reordering": {"max_segments": 3}, "token_document": {}})
-    assert len(manifest.facts["tasks"]) == 4
+    more = {"sentence_distance": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}}
+    manifest = run_prepare(corpus, tmp_path, tasks={**SETTINGS["tasks"], "next_sentence": {"classes": 3}, **more})
+    assert len(manifest.facts["tasks"]) == 5
     for task in manifest.facts["tasks"]:
         facts = manifest.facts["tasks"][task]
         for subset in ("train", "valid"):

@@ -45,7 +45,7 @@ def test_labels_are_found_again_in_ten_thousand_raw_rows(test_data: Path, classe
         expected += [brute_force(raw, *halves(row)) for row in rows]
         found += [row.label for row in rows]
         replaced_first += sum(halves(row)[0] not in raw for row in rows)
-        dropped += sum(drops.values()) - drops["single_group"] - drops["short_text"] - (drops["too_long"] if classes == 3 else 0)
+        dropped += sum(drops.values()) - drops["single_span"] - drops["short_text"] - (drops["too_long"] if classes == 3 else 0)
     assert len(found) >= 10_000
     assert expected == found
     assert {c: found.count(c) / len(found) for c in range(classes)} == {c: pytest.approx(1 / classes, abs=0.02) for c in range(classes)}
@@ -96,12 +96,12 @@ def test_a_longer_pair_loses_its_outer_ends_or_is_dropped_where_they_would_tell_
     documents = [toy.document("toy", "", ["天地。" * 20, "玄黄。" * 19]), toy.document("toy", "", ["一句。"])]
     pool = toy.ListPool([PoolSpan("f" * 16, "toy", "", (toy.sentence("寒来暑往" * 14 + "。"),))])
     (row,), drops = toy.built(TASK, documents, context(pool, max_seq_len=129))
-    assert (len(row.token_ids), +drops) == (120, {"single_group": 1})
+    assert (len(row.token_ids), +drops) == (120, {"single_span": 1})
     documents = [toy.document("toy", "", ["天" * 59 + "。", "地" * 57 + "。"]), documents[1]]
     (row,), _ = toy.built(TASK, documents, context(pool, max_seq_len=80))
     assert halves(row) in {("天" * 37 + "。", "地" * 39), ("天" * 37 + "。", ("寒来暑往" * 14)[:39])}
     rows, drops = toy.built(TASK, documents, context(pool, 3, max_seq_len=80))
-    assert (rows, +drops) == ([], {"single_group": 1, "too_long": 1})
+    assert (rows, +drops) == ([], {"single_span": 1, "too_long": 1})
 
 
 def test_texts_of_under_four_letters_are_counted() -> None:

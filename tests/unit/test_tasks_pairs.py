@@ -1,6 +1,9 @@
-"""Groups, negatives and cuts: the ground of the tasks on pairs of texts."""
+"""Spans, negatives and cuts: the ground of the tasks on pairs of texts."""
 
 from __future__ import annotations
+
+import itertools
+from dataclasses import replace
 
 import tasks_helper as toy
 from hypothesis import given, settings
@@ -8,17 +11,18 @@ from hypothesis import strategies as st
 
 from ernie_core.schemas import Document
 from ernie_core.tasks.base import PoolSpan, encode_sentences
-from ernie_core.tasks.pairs import groups, head, near_duplicates, negative, rooms, ruled_out, tail
+from ernie_core.tasks.pairs import head, near_duplicates, negative, rooms, ruled_out, spans, tail
 
 
 @settings(max_examples=30)
 @given(toy.documents(), st.integers(20, 200))
-def test_groups_are_the_document_in_order_inside_paragraphs(document: Document, max_seq_len: int) -> None:
-    for paragraph in document.paragraphs:
-        parts = groups(Document("", "", "", "", (paragraph,)), max_seq_len)
-        assert [s for part in parts for s in part] == list(paragraph)
-        assert all(len(part) == 1 or sum(len(s.original) for s in part) <= (max_seq_len - 3) // 2 for part in parts)
-    assert groups(document, max_seq_len) == [g for p in document.paragraphs for g in groups(Document("", "", "", "", (p,)), max_seq_len)]
+def test_spans_are_the_document_in_order_inside_paragraphs(document: Document, max_seq_len: int) -> None:
+    by_paragraph = [spans(replace(document, paragraphs=(paragraph,)), max_seq_len) for paragraph in document.paragraphs]
+    for paragraph, parts in zip(document.paragraphs, by_paragraph, strict=True):
+        assert [s for part in parts for s in part.sentences] == list(paragraph)
+        assert all(len(part.sentences) == 1 or part.num_chars <= (max_seq_len - 3) // 2 for part in parts)
+        assert all(a.num_chars + len(b.sentences[0].original) > (max_seq_len - 3) // 2 for a, b in itertools.pairwise(parts))
+    assert spans(document, max_seq_len) == [span for parts in by_paragraph for span in parts]
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(20, 130))

@@ -106,11 +106,11 @@ def test_a_row_is_never_too_long_and_says_what_it_leaves_out(document: Document)
 def test_what_cannot_make_all_three_classes_is_counted() -> None:
     pages = [toy.document("toy", "", ["天地。" * 20, "玄黄。" * 20]), toy.document("toy", "", ["天" * 40, "地玄黄宇宙", "洪" * 20])]
     dialogue = Document("0" * 16, "toy", "", "", pages[0].paragraphs, "dialogue", ("", ""))
-    assert toy.built(TASK, [*pages, dialogue], toy.context())[1] == {"short_document": 1, "no_far_group": 1, "no_negative": 1, "not_text": 1}
+    assert toy.built(TASK, [*pages, dialogue], toy.context())[1] == {"short_document": 1, "no_far_span": 1, "no_negative": 1, "not_text": 1}
 
 
 def test_a_text_that_stands_beside_the_anchor_too_is_no_class_1() -> None:
     page = toy.document("toy", "", ["天地玄黄，宇宙洪荒。", "日月盈昃，辰宿列张。" * 5, "日月盈昃，"])
     pool = toy.ListPool([span for c in "甲乙丙" for span in toy.spans_of([toy.document("toy", "", [f"{c}寒来暑往", f"秋收{c}冬藏闰余"])])])
     rows, drops = toy.built(TASK, [page], toy.context(pool))
-    assert (rows, +drops) == ([], {"near_duplicate": 1, "no_far_group": 1})
+    assert (rows, +drops) == ([], {"near_duplicate": 1, "no_far_span": 1})
