@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import stat
 import tarfile
 import zipfile
@@ -94,7 +95,7 @@ class _Names:
         """Return whether the member is to be read."""
         path = self.file.path
         plain = name.replace("\\", "/")
-        if plain.startswith("/") or ".." in plain.split("/") or (len(plain) > 1 and plain[1] == ":") or "\0" in name:
+        if plain.startswith("/") or ".." in plain.split("/") or re.match("[A-Za-z]:/", plain) or "\0" in name:
             raise _refuse(path, name, "a name that leads out of it")
         if folder:
             return False

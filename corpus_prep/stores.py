@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import glob
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from pyarrow import fs
 
@@ -68,6 +69,31 @@ def _store_errors(uri: str) -> Iterator[None]:
         raise InputError("E-STORE", "this store or file cannot be read", where=uri, found=str(e), fix="check address, network and credentials") from e
 
 
+class _Remote(io.RawIOBase):
+    """A file in a store; what goes wrong while it is read is told as such, not as damage of the file."""
+
+    def __init__(self, opened: Any, path: str) -> None:
+        self._opened, self._path = opened, path
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _store_errors(self._path):
+            data = self._opened.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._opened.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._opened.tell())
+
+
 def is_remote(path: str) -> bool:
     return "://" in path
 
@@ -84,7 +110,7 @@ def open_input(path: str) -> Iterator[BinaryIO]:
         with _store_errors(path):
             opened = system.open_input_file(inner)
         with opened:
-            yield cast("BinaryIO", opened)
+            yield io.BufferedReader(_Remote(opened, path), 1 << 20)
     else:
         with Path(path).open("rb") as f:
             yield f

@@ -124,7 +124,21 @@ class Reader:
                 )
             if not self.options[name].allows(value):
                 raise RecipeError("E-READER-OPTION", f"option {name} of reader {self.name}", expected=self.options[name].valid, found=repr(value))
-        return {**{name: option.default for name, option in self.options.items()}, **options}
+        complete = {**{name: option.default for name, option in self.options.items()}, **options}
+        self._check_columns(complete)
+        return complete
+
+    def _check_columns(self, options: Options) -> None:
+        """Numbers name columns of tables only, and names those of a header only."""
+        table = self.row_format(options) in {"csv", "tsv"}
+        for name, value in ((name, options[name]) for name, option in self.options.items() if option.column and options[name] != ""):
+            expected = ""
+            if isinstance(value, int) and not table:
+                expected = "a name: only csv and tsv have columns by number"
+            elif isinstance(value, str) and table and not options["header"]:
+                expected = "a column's number, since header is false"
+            if expected:
+                raise RecipeError("E-READER-OPTION", f"option {name} of reader {self.name}", expected=expected, found=repr(value))
 
     def columns(self, options: Options) -> dict[str, bool]:
         """Return the named fields that a table must have -> whether numbers will do."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MOSTLY_LINKS = 0.5
+MAX_BRACKETS = 10_000
+"""In one paragraph: a parser's work grows with the square of those that are not closed."""
 _URL = re.compile(r"(?:https?|ftp)://[^\s<>()（）]+")
 _RUBY = re.compile(r"<(/?)r[tp]\b")
 
@@ -31,6 +33,8 @@ def _parse(record: Record, options: Options) -> Iterator[RawDocument]:
 
     Example: ``# 题\\n\\n用 `ls` [看][1]。\\n\\n    code\\n`` -> title "题", paragraphs ("用 ls 看。",).
     """
+    if max(block.count("[") for block in record.text.split("\n\n")) > MAX_BRACKETS:
+        raise ValueError("too many brackets in a paragraph")
     title = ""
     found: list[str] = []
     tokens = _parser().parse(record.text.removeprefix("\ufeff"))

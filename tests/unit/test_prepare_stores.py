@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +47,34 @@ def test_every_kind_of_file_is_read_from_a_store(store: Path) -> None:
     assert good(read_corpus("s3://bucket/t.tsv?region=x", "tsv"))[0].paragraphs == ("好",)
     pq.write_table(pa.table({"text": ["好"]}), store / "t.parquet")
     assert good(read_corpus("s3://bucket/*.parquet", "parquet"))[0].paragraphs == ("好",)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.txt.gz", "x.zip", "x.tar", "x.parquet"])
+def test_a_store_that_fails_in_the_middle_is_named_and_the_file_not_called_damaged(store: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store / name).write_bytes(b"x" * 100)
+
+    class Failing:
+        def open_input_file(self, _path: str) -> io.RawIOBase:
+            return Broken()
+
+        def get_file_info(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
+            return list(fs.SubTreeFileSystem(str(store.parent), fs.LocalFileSystem()).get_file_info(selector))
+
+    class Broken(io.RawIOBase):
+        def read(self, _size: int = -1) -> bytes:
+            raise OSError("connection reset")
+
+        def seek(self, offset: int, whence: int = 0) -> int:
+            return 100 if whence == io.SEEK_END else offset
+
+        def tell(self) -> int:
+            return 0
+
+    monkeypatch.setattr(stores, "remote", lambda *_: Failing())
+    reader = "parquet" if name.endswith("parquet") else "text"
+    with pytest.raises(InputError) as e:
+        read_corpus(f"s3://bucket/{name}", reader, archives=True)
+    assert (e.value.code, e.value.where, e.value.found) == ("E-STORE", f"s3://bucket/{name}", "connection reset")
 
 
 def test_a_changed_object_is_noticed(store: Path) -> None:
