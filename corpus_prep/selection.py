@@ -115,7 +115,7 @@ def select_documents(split: Split, pieces: Sequence[Piece], contamination: Conta
 
 
 def _named(document: CleanDocument) -> dict[str, str]:
-    return {"doc_id": document.doc_id, "work": document.work, "title": document.title, "head": printable(document.lowered[0])}
+    return {"doc_id": document.doc_id, "work": document.work, "title": printable(document.title), "head": printable(document.lowered[0])}
 
 
 def check_counts(facts: Mapping[str, Any], where: str, outcomes: Sequence[str] = OUTCOMES) -> None:

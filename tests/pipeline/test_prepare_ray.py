@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from prepare_helper import SETTINGS, bytes_of, run_prepare
+from prepare_helper import SETTINGS, bytes_of, document, run_prepare, write_corpus
 
 from corpus_prep.dedup import contamination_table
 from corpus_prep.flow import _on_ray
@@ -32,6 +32,20 @@ run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
 def test_one_and_two_workers_give_the_bytes_of_none(corpus: Path, whole: Path, tmp_path: Path, workers: int) -> None:
     run_prepare(corpus, tmp_path, workers=workers)
     assert bytes_of(tmp_path) == bytes_of(whole)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_workers_give_the_bytes_of_none_with_every_option_of_cleaning(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "in")
+    near = (
+        document(5) + "又一句。\n\n" + document(35).replace("。", "！", 1) + "\n\n" + "\n\n".join(f"繁體標題\n{document(i)}" for i in range(50, 56))
+    )
+    (tmp_path / "in" / "three.txt").write_text(near, encoding="utf-8")
+    options = {"near_duplicates": 0.7, "boilerplate_share": 0.1, "to_simplified": True, "html_entities": True, "filters": {"min_language_share": 0.5}}
+    facts = run_prepare(tmp_path / "in", tmp_path / "none", **options).facts["documents"]
+    assert (facts["near_duplicates"], facts["boilerplate"]["one"]) == (2, ["繁体标题"])
+    run_prepare(tmp_path / "in", tmp_path / "two", workers=2, **options)
+    assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "none")
 
 
 @pytest.mark.usefixtures("cluster")
