@@ -32,7 +32,7 @@ from ernie_core.manifest import FileEntry, atomic_write, file_sha256, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document, Sentence
 
-DATA_FORMAT = 6  # raised when the same input would give other bytes
+DATA_FORMAT = 7  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)

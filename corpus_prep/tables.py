@@ -172,24 +172,28 @@ def length_bin(num_chars: int) -> int:
 
 
 class SpanPool:
-    """Negatives by source, work and length bin (ernie_core.tasks.base.Pool)."""
+    """Negatives by source and length bin, and there by work and by word (ernie_core.tasks.base.Pool)."""
 
     def __init__(self, held: Iterable[Sequence[Any]]) -> None:
-        self._bins: dict[tuple[str, str, int], list[PoolSpan]] = {}
+        self._works: dict[tuple[str, int, str], list[PoolSpan]] = {}
+        self._words: dict[tuple[str, int, str], list[PoolSpan]] = {}
         for _, doc_id, source, work, place, rows in held:
             span = PoolSpan(doc_id, source, work, tuple(map(sentence_from_json, rows)))
-            for of in {"", work}:
-                self._bins.setdefault((source, of, place), []).append(span)
+            for name in {"", work}:
+                self._works.setdefault((source, place, name), []).append(span)
+            for word in span.words:
+                self._words.setdefault((source, place, word), []).append(span)
 
-    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "") -> PoolSpan | None:
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "", word: str = "") -> PoolSpan | None:
         """Return a span of the same source and length bin from another document, chosen by `draw_key`; None if there is none near.
 
-        `work`: only of this work of the source, "" for any.
+        `work`: only of this work of the source, "" for any. `word`: only with this word of two characters or more, "" for any.
         """
-        held = self._bins.get((source, work, length_bin(num_chars)), [])
-        for i in range(min(len(held), _PROBES)):
-            span = held[(draw_key + i) % len(held)]
-            if span.doc_id != not_doc:
+        place = length_bin(num_chars)
+        found = self._words.get((source, place, word), []) if word else self._works.get((source, place, work), [])
+        for i in range(min(len(found), _PROBES)):
+            span = found[(draw_key + i) % len(found)]
+            if span.doc_id != not_doc and work in ("", span.work):
                 return span
         return None
 

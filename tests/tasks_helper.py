@@ -151,17 +151,17 @@ class ListPool:
     """All groups of all documents in bins of 8 characters; a draw is an index by key."""
 
     def __init__(self, spans: Sequence[PoolSpan]) -> None:
-        self.bins: dict[tuple[str, str, int], list[PoolSpan]] = {}
+        self.bins: dict[tuple[str, int, str], list[PoolSpan]] = {}
         for span in spans:
             length = sum(len(s.original) for s in span.sentences)
-            for work in {"", span.work}:
-                self.bins.setdefault((span.source, work, length // 8), []).append(span)
+            for word in {"", *span.words}:
+                self.bins.setdefault((span.source, length // 8, word), []).append(span)
 
-    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "") -> PoolSpan | None:
-        found = self.bins.get((source, work, num_chars // 8), [])
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "", word: str = "") -> PoolSpan | None:
+        found = self.bins.get((source, num_chars // 8, word), [])
         for i in range(len(found)):
             span = found[(draw_key + i) % len(found)]
-            if span.doc_id != not_doc:
+            if span.doc_id != not_doc and work in ("", span.work):
                 return span
         return None
 

@@ -49,10 +49,10 @@ class PoolSpan:
 class Pool(Protocol):
     """Corpus table of negatives."""
 
-    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "") -> PoolSpan | None:
+    def draw(self, source: str, num_chars: int, not_doc: str, draw_key: int, work: str = "", word: str = "") -> PoolSpan | None:
         """Return a span of the same source and length bin from another document, chosen by `draw_key`; None if there is none.
 
-        `work`: only of this work of the source, "" for any.
+        `work`: only of this work of the source, "" for any. `word`: only with this word of two characters or more, "" for any.
         """
 
 

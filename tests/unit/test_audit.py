@@ -145,7 +145,7 @@ def test_ceilings_of_next_sentence_hold_on_real_text(test_data: Path) -> None:
         found = toy.audited(TASKS["next_sentence"], toy.news_documents(test_data, 500), {"classes": classes})
         chance = 1 / classes
         ceilings = {"majority": 0.03, "length": 0.05, "first_half": 0.05, "second_half": 0.05, "unigram_table": 0.06, "punctuation": 0.11,
-                    "word_overlap": 0.24 if classes == 2 else 0.16, "overlap_and_length": 0.24 if classes == 2 else 0.16}  # fmt: skip
+                    "word_overlap": 0.21 if classes == 2 else 0.16, "overlap_and_length": 0.21 if classes == 2 else 0.16}  # fmt: skip
         assert {name: found["bars"][name] - chance for name in ceilings if found["bars"][name] > chance + ceilings[name]} == {}
 
 

@@ -219,6 +219,16 @@ def test_pool_draws_the_same_length_from_another_document() -> None:
     assert pool.draw("s", 5, "a", 0, "work of a") is None
 
 
+def test_pool_draws_a_text_with_a_word() -> None:
+    held = [[n, f"{n}", "s", f"work {n % 2}", length_bin(4), [[["北京", word], [], None]]] for n, word in enumerate(["下雨", "刮风", "下雨", "天晴"])]
+    pool = SpanPool(held)
+    assert {pool.draw("s", 4, "x", k, word="下雨").doc_id for k in range(9)} == {"0", "2"}  # type: ignore[union-attr]
+    assert {pool.draw("s", 4, "0", k, word="下雨").doc_id for k in range(9)} == {"2"}  # type: ignore[union-attr]
+    assert {pool.draw("s", 4, "x", k, "work 1", "北京").doc_id for k in range(9)} == {"1", "3"}  # type: ignore[union-attr]
+    assert pool.draw("s", 4, "x", 0, "work 1", "下雨") is None
+    assert pool.draw("s", 4, "x", 0, word="大连") is None
+
+
 def test_the_pool_keeps_so_many_spans_of_every_length_whatever_their_order() -> None:
     spans = [[rank, f"{n}-{rank}", "s", "", n, []] for n in (1, 2) for rank in range(700)]
     table = reduce_tables(
