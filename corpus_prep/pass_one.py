@@ -9,7 +9,7 @@ import functools
 import io
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise, repeat
 from pathlib import Path
@@ -22,15 +22,15 @@ from corpus_prep.clean import CleanDocument
 from corpus_prep.commit import begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
 from corpus_prep.near import signatures
-from corpus_prep.segment import SEGMENTER, Segmenter, dictionary_path, load_segmenter
+from corpus_prep.segment import Segmenter, load_segmenter, segmenter_name
 from corpus_prep.selection import select_documents
 from corpus_prep.sentences import split_sentences
 from corpus_prep.spans import make_sentence
 from corpus_prep.splits import Split, read_split
 from corpus_prep.tables import SUBSETS, offer_negatives, pack, subset_of
-from ernie_core.manifest import FileEntry, atomic_write, file_sha256, sha256_of
+from ernie_core.manifest import FileEntry, atomic_write, sha256_of
 from ernie_core.normalise import Normaliser
-from ernie_core.schemas import Document, Sentence
+from ernie_core.schemas import Document
 
 DATA_FORMAT = 7  # raised when the same input would give other bytes
 
@@ -52,11 +52,6 @@ def split_name(split: Split) -> str:
     return f"corpus {split.corpus}, {first.path} bytes {first.start}-{first.end}" + (f" to {last.path}" if len(split.parts) > 1 else "")
 
 
-@functools.lru_cache(maxsize=1)
-def _dictionary_sha256() -> str:
-    return file_sha256(dictionary_path())
-
-
 @functools.lru_cache(maxsize=2)
 def _contamination(path: Path, names: tuple[str, ...], _sha256: str) -> Contamination:
     return Contamination.from_bytes(path.read_bytes(), names)
@@ -64,7 +59,7 @@ def _contamination(path: Path, names: tuple[str, ...], _sha256: str) -> Contamin
 
 def software(normaliser: Normaliser) -> dict[str, str]:
     """Return the versions that pass 1's bytes depend on."""
-    return {"data_format": str(DATA_FORMAT), "normaliser": normaliser.version, "segmenter": SEGMENTER, "dictionary_sha256": _dictionary_sha256()}
+    return {"data_format": str(DATA_FORMAT), "normaliser": normaliser.version, "segmenter": segmenter_name()}
 
 
 def pass_one(split: Split, plan: Plan) -> list[str]:
@@ -85,7 +80,7 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
     begin(folder, name, split_name(split))
     contamination = _contamination(folder / "tables" / "contamination.npy", plan.benchmarks, plan.tables["contamination.npy"])
     selection = select_documents(split, pieces, contamination, plan.settings)
-    built = [segment_document(document, split.corpus, load_segmenter()) for document in selection.kept]
+    built = segment_documents(selection.kept, split.corpus, load_segmenter())
     part = {"source": split.corpus, "tokens": dict(selection.token_counts), "doc_ids": [d.doc_id for d in built], **offers(built, plan)}
     part["chars"] = [sum(len(s.original) for p in d.paragraphs for s in p) for d in built]
     part["paragraphs"] = {} if plan.settings["boilerplate_share"] is None else offered_lines(built)
@@ -111,25 +106,29 @@ def _placed(entry: FileEntry, place: str) -> FileEntry:
     return replace(entry, path=f"{place}/{entry.path}")
 
 
-def segment_document(document: CleanDocument, source: str, segmenter: Segmenter) -> Document:
-    """Return the document cut into sentences, words and entities; words that its file had cut are kept."""
-    words = document.words or repeat(())
-    paragraphs = tuple(tuple(_sentences(*p, w, segmenter)) for p, w in zip(document.paragraphs, words, strict=False))
-    return Document(document.doc_id, source, document.work, document.title, paragraphs, document.kind, document.roles, document.label)
+def segment_documents(documents: Sequence[CleanDocument], source: str, segmenter: Segmenter) -> list[Document]:
+    """Return the documents cut into sentences, words and entities; words that their files had cut are kept. Many at once are faster."""
+    paragraphs = [[list(_pieces(*p, w)) for p, w in zip(d.paragraphs, d.words or repeat(()), strict=False)] for d in documents]
+    uncut = (lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words)
+    cut = iter(segmenter.words(list(uncut)))
+    return [
+        Document(
+            d.doc_id, source, d.work, d.title,
+            tuple(tuple(make_sentence(lower, text, words or next(cut), segmenter.tag) for lower, text, words in pieces) for pieces in paras),
+            d.kind, d.roles, d.label,
+        )
+        for d, paras in zip(documents, paragraphs, strict=True)
+    ]  # fmt: skip
 
 
-def _given(words: list[str]) -> Callable[[str], list[str]]:
-    return lambda _text: words
-
-
-def _sentences(lower: str, original: str, words: Sequence[str], segmenter: Segmenter) -> Iterator[Sentence]:
+def _pieces(lower: str, original: str, words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield a paragraph's sentences: normalised, with its case, and their words where these are given."""
     ends = list(accumulate(map(len, words)))
     start = 0
     for text in split_sentences(original):
         end = start + len(text)
         bounds = [start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end]
-        given = [lower[a:b] for a, b in pairwise(bounds)]
-        yield make_sentence(lower[start:end], text, _given(given) if words else segmenter.words, segmenter.tag)
+        yield lower[start:end], text, [lower[a:b] for a, b in pairwise(bounds)] if words else []
         start = end
 
 

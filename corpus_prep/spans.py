@@ -55,16 +55,15 @@ def entities(words: Sequence[str], tag_of: Callable[[str], str]) -> tuple[Unit, 
     return tuple(found)
 
 
-def make_sentence(lower: str, original: str, cut: Callable[[str], list[str]], tag_of: Callable[[str], str]) -> Sentence:
-    """Return a sentence cut into words, with its entities.
+def make_sentence(lower: str, original: str, words: list[str], tag_of: Callable[[str], str]) -> Sentence:
+    """Return a sentence of its words, with its entities.
 
     Args:
         lower: normalised text.
         original: the same in original case, equal in length.
-        cut: text -> words.
+        words: its words; they join to `lower`.
         tag_of: word -> dictionary tag, "" for none.
     """
-    words = cut(lower)
     if not _PLAIN.fullmatch(lower):
         words = merge_runs(words)
     return Sentence(tuple(words), entities(words, tag_of), original)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus_prep.clean import CleanDocument, clean
-from corpus_prep.pass_one import segment_document
+from corpus_prep.pass_one import segment_documents
 from corpus_prep.readers.base import RawDocument, join_words
 from corpus_prep.segment import load_segmenter
 from ernie_core.normalise import normalise
@@ -22,12 +22,12 @@ def cleaned(raw: RawDocument) -> CleanDocument:
 
 def segmented(*words: tuple[str, ...]) -> Document:
     raw = RawDocument("x", 0, "", tuple(map(" ".join, words)), words=words)
-    return segment_document(cleaned(raw), "c", load_segmenter())
+    return segment_documents([cleaned(raw)], "c", load_segmenter())[0]
 
 
 def test_roles_go_with_their_paragraphs_and_empty_ones_fall_out_together() -> None:
     raw = RawDocument("x", 0, "题", ("你好", "\u200b", "再见"), "dialogue", ("A", "B", "C"), "7")
-    document = segment_document(cleaned(raw), "c", load_segmenter())
+    document = segment_documents([cleaned(raw)], "c", load_segmenter())[0]
     assert (document.kind, document.roles, document.label) == ("dialogue", ("A", "C"), "7")
     assert [p[0].text for p in document.paragraphs] == ["你好", "再见"]
     assert Document.from_json(document.to_json()) == document
@@ -62,6 +62,6 @@ def test_given_words_of_any_text_join_to_its_normalised_text(words: list[str]) -
         return
     assert document.paragraphs == (normal,)
     assert "".join(document.words[0]) == normal[0]
-    sentences = segment_document(document, "c", load_segmenter()).paragraphs[0]
+    sentences = segment_documents([document], "c", load_segmenter())[0].paragraphs[0]
     assert "".join(s.text for s in sentences) == normal[0]
     assert "".join(s.original for s in sentences) == normal[1]
