@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from corpus_prep.inputs import MAX_PARTS, Part
 from corpus_prep.stores import InputFile, open_input
-from ernie_core.errors import InputError
+from ernie_core.errors import InputError, printable
 
 _BATCH_ROWS = 1024
 
@@ -46,7 +46,7 @@ def parquet_parts(file: InputFile, columns: Mapping[str, bool], corpus: str, par
     if problems:
         raise InputError(
             "E-SCHEMA", f"corpus {corpus!r} asks for other columns than a file has", where=file.path, expected=f"{', '.join(columns)} as text or lists",
-            found=f"{'; '.join(problems)}; the file has {', '.join(f'{name} ({kind})' for name, kind in held.items())}", fix="correct the corpus's options",
+            found=f"{'; '.join(problems)}; the file has {printable(', '.join(f'{name} ({kind})' for name, kind in held.items()), 400)}", fix="correct the corpus's options",
         )  # fmt: skip
     count = max(1, min(rows, MAX_PARTS * metadata.num_row_groups, -(-size // part_bytes)))
     bounds = [rows * i // count for i in range(count + 1)]

@@ -19,7 +19,7 @@ from corpus_prep.parquet_input import parquet_parts, parquet_rows
 from corpus_prep.readers.base import RawDocument, Reader, Record, Reject, all_readers
 from corpus_prep.rows import TABLES, cells
 from corpus_prep.stores import MAX_FILES, InputFile, input_files
-from ernie_core.errors import InputError
+from ernie_core.errors import InputError, printable
 from ernie_core.manifest import sha256_of
 from ernie_core.registry import pick
 
@@ -141,7 +141,7 @@ def _check_columns(file: InputFile, reader: Reader, settings: Mapping[str, Any],
     if missing := [name for name in wanted if name not in held]:
         raise InputError(
             "E-SCHEMA", f"corpus {corpus!r} asks for other columns than a file has", where=file.path, expected=", ".join(wanted),
-            found=f"{', '.join(missing)} missing; the file has {', '.join(held)}", fix="correct the corpus's options, or header: false and columns by number",
+            found=f"{', '.join(missing)} missing; the file has {printable(', '.join(held), 400)}", fix="correct the corpus's options, or header: false and columns by number",
         )  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def documents(split: Split, pieces: Sequence[Piece]) -> Iterator[RawDocument | R
 
 def _documents(split: Split, piece: Piece) -> Iterator[RawDocument | Reject]:
     reader, settings = all_readers()[split.reader], split.settings
-    options, work = settings["options"], _work(piece.path, settings["work"])
+    options, work, path = settings["options"], _work(piece.path, settings["work"]), printable(piece.path, 400)
     try:
         columns = _columns(reader, settings, piece.header)
     except ValueError:
@@ -201,14 +201,14 @@ def _documents(split: Split, piece: Piece) -> Iterator[RawDocument | Reject]:
             continue
         at = piece.offset + offset
         if len(record) > settings["max_document_bytes"]:
-            yield Reject(piece.path, at, f"E-DOCUMENT-LONG: more than max_document_bytes, {settings['max_document_bytes']}", record[:80].hex(), "")
+            yield Reject(path, at, f"E-DOCUMENT-LONG: more than max_document_bytes, {settings['max_document_bytes']}", record[:80].hex(), "")
             continue
         try:
             for document in reader.parse(Record(_decoded(record, settings), columns), options):
                 yield replace(document, work=work, offset=at)
         except (ValueError, RecursionError) as e:
             guess = guess_encoding(record) if isinstance(e, UnicodeDecodeError) else ""
-            yield Reject(piece.path, at, _reason(e, settings["encoding"]), record[:80].hex(), guess)
+            yield Reject(path, at, _reason(e, settings["encoding"]), record[:80].hex(), guess)
 
 
 def _work(path: str, rule: str) -> str:

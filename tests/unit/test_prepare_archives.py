@@ -63,6 +63,13 @@ def test_tables_in_archives_have_headers_of_their_own_and_bad_members_are_named(
     assert [(d.path, d.offset) for d in found if isinstance(d, Reject)] == [(f"{path}!3.csv", 3)]
 
 
+def test_a_member_s_name_reaches_no_message_as_it_is(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {"a\x1b[31m\n.txt": "一。", "b": "一"})
+    path.write_bytes(path.read_bytes().replace("一。".encode(), b"\xff" * 6))
+    (rejected,) = [d for d in read_corpus(path, "text", archives=True) if isinstance(d, Reject)]
+    assert rejected.path == f"{path}!a\\x1b[31m\\n.txt"
+
+
 def test_an_archive_is_refused_unless_the_recipe_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"E-ARCHIVE.*archives: true"):
         read_corpus(write_tar(tmp_path / "x.tar", FILES), "text")
