@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, cast
 
 from corpus_prep.inputs import MAX_RECORD_BYTES, Limits, Part, check_growth, expanded, grouped, is_compressed, plain_chunks, read_part
-from corpus_prep.stores import InputFile, matches, open_input
+from corpus_prep.stores import InputFile, bare, matches, open_input
 from ernie_core.errors import InputError, printable
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -24,11 +24,11 @@ NESTED = (*_TAR, ".zip", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 def is_archive(path: str) -> bool:
-    return path.partition("?")[0].endswith((*_TAR, ".zip"))
+    return bare(path).endswith((*_TAR, ".zip"))
 
 
 def _is_zip(path: str) -> bool:
-    return path.partition("?")[0].endswith(".zip")
+    return bare(path).endswith(".zip")
 
 
 def archive_parts(file: InputFile, members: str, part_bytes: int, limits: Limits) -> list[Part]:

@@ -17,7 +17,6 @@ class Framing:
     """A way to cut records.
 
     Args:
-        name: of the way.
         records: bytes that begin and end with whole records -> (offset, record) each.
         boundary: matches up to the byte where a record may begin; None where a file cannot be cut by a pattern.
         whole: a file is one record.
@@ -25,7 +24,6 @@ class Framing:
         rows: Parquet: the "bytes" are rows as JSON lines, and offsets are row numbers.
     """
 
-    name: str
     records: Callable[[bytes], Iterator[tuple[int, bytes]]]
     boundary: re.Pattern[bytes] | None = None
     whole: bool = False
@@ -123,10 +121,10 @@ def quoted_records(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 _CONVERSATION = re.compile(rb"\n(?=E[ \t]*\r?\n)")
 _HEADING = re.compile(rb"\n(?= ?= [^=\n][^\n]* = ?\r?\n)")
-LINES = Framing("a line", _lines, re.compile(rb"\n"))
-BLOCKS = Framing("lines up to a blank one", _blocks, re.compile(rb"\n[ \t\r]*\n"))
-WHOLE = Framing("a file", _whole, whole=True)
-CONVERSATIONS = Framing("lines from an E on", _begun_by(re.compile(rb"\n(?=E[ \t]*\r?(?:\n|\Z))")), _CONVERSATION)
-HEADINGS = Framing("lines from a heading on", _begun_by(_HEADING), _HEADING)
-QUOTED = Framing("a line, with breaks inside quotation marks", _quoted, quoted=True)
-ROWS = Framing("a row of a Parquet file", _rows, rows=True)
+LINES = Framing(_lines, re.compile(rb"\n"))
+BLOCKS = Framing(_blocks, re.compile(rb"\n[ \t\r]*\n"))
+WHOLE = Framing(_whole, whole=True)
+CONVERSATIONS = Framing(_begun_by(re.compile(rb"\n(?=E[ \t]*\r?(?:\n|\Z))")), _CONVERSATION)
+HEADINGS = Framing(_begun_by(_HEADING), _HEADING)
+QUOTED = Framing(_quoted, quoted=True)
+ROWS = Framing(_rows, rows=True)

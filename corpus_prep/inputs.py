@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from corpus_prep.framing import Framing, line_stream, quoted_records
-from corpus_prep.stores import InputFile, open_input
+from corpus_prep.stores import InputFile, bare, open_input
 from ernie_core.errors import InputError
 
 CHUNK_BYTES = 1 << 20
@@ -61,7 +61,7 @@ class Limits:
 
 
 def is_compressed(path: str) -> bool:
-    return PurePosixPath(path.partition("?")[0]).suffix in _EXPANDERS
+    return PurePosixPath(bare(path)).suffix in _EXPANDERS
 
 
 def byte_part(path: str, start: int, end: int) -> Part:
@@ -201,7 +201,7 @@ def _quoted_ends(path: str, chunks: Iterable[bytes], part_bytes: int) -> Iterato
 
 def _expanding(path: str) -> Iterator[bytes]:
     try:
-        with open_input(path) as f, _EXPANDERS[PurePosixPath(path.partition("?")[0]).suffix](f) as g:
+        with open_input(path) as f, _EXPANDERS[PurePosixPath(bare(path)).suffix](f) as g:
             while chunk := g.read(CHUNK_BYTES):
                 yield chunk
     except InputError:

@@ -18,7 +18,7 @@ from corpus_prep.inputs import MAX_EXPANDED_BYTES, Limits, Part, cut, head, read
 from corpus_prep.parquet_input import parquet_parts, parquet_rows
 from corpus_prep.readers.base import RawDocument, Reader, Record, Reject, all_readers
 from corpus_prep.rows import TABLES, cells
-from corpus_prep.stores import MAX_FILES, InputFile, input_files
+from corpus_prep.stores import MAX_FILES, InputFile, bare, input_files
 from ernie_core.errors import InputError, printable
 from ernie_core.manifest import sha256_of
 from ernie_core.registry import pick
@@ -66,9 +66,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes of one file or archive member: records from `offset` on. `header`: the bytes of its table's first line, b"" without one."""
+    """Bytes of one file or archive member: records from `offset` on. `header`: the bytes of its table's first line, b"" without one.
+
+    `path` is the file's, `name` that of the file or member.
+    """
 
     path: str
+    name: str
     offset: int
     data: bytes
     header: bytes = b""
@@ -155,11 +159,15 @@ def _columns(reader: Reader, settings: Mapping[str, Any], header: bytes) -> tupl
 
 
 def read_split(split: Split) -> tuple[list[Piece], str]:
-    """Return the bytes of each part, and the SHA-256 over names, offsets and bytes of all: the identity of the split's input."""
+    """Return the bytes of each part, and the SHA-256 over works, offsets and bytes of all: the identity of the split's input."""
     h = hashlib.sha256()
     pieces = [piece for part in split.parts for piece in _pieces(part, split)]
     for piece in pieces:
-        h.update(f"{PurePosixPath(piece.path).name}\0{piece.offset}\0{len(piece.data)}\0{len(piece.header)}\0".encode() + piece.data + piece.header)
+        h.update(
+            f"{_work(piece.name, split.settings['work'])}\0{piece.offset}\0{len(piece.data)}\0{len(piece.header)}\0".encode()
+            + piece.data
+            + piece.header
+        )
     return pieces, h.hexdigest()
 
 
@@ -169,13 +177,13 @@ def _pieces(part: Part, split: Split) -> Iterator[Piece]:
     table = _has_header(reader, options)
     if is_archive(part.path):
         for name, data in read_members(part, settings["members"]):
-            yield Piece(f"{part.path}!{name}", 0, data, _first_record(reader, settings, data[:_HEADER_BYTES]) if table else b"")
+            yield Piece(f"{part.path}!{name}", name, 0, data, _first_record(reader, settings, data[:_HEADER_BYTES]) if table else b"")
     elif reader.framing(options).rows:
-        yield Piece(part.path, part.start, parquet_rows(part, reader.columns(options)))
+        yield Piece(part.path, bare(part.path), part.start, parquet_rows(part, reader.columns(options)))
     else:
         data = read_part(part)
         beginning = b"" if not table else data[:_HEADER_BYTES] if part.start == 0 else head(part.path, _HEADER_BYTES)
-        yield Piece(part.path, part.start, data, _first_record(reader, settings, beginning) if table else b"")
+        yield Piece(part.path, bare(part.path), part.start, data, _first_record(reader, settings, beginning) if table else b"")
 
 
 def documents(split: Split, pieces: Sequence[Piece]) -> Iterator[RawDocument | Reject]:
@@ -189,7 +197,7 @@ def documents(split: Split, pieces: Sequence[Piece]) -> Iterator[RawDocument | R
 
 def _documents(split: Split, piece: Piece) -> Iterator[RawDocument | Reject]:
     reader, settings = all_readers()[split.reader], split.settings
-    options, work, path = settings["options"], _work(piece.path, settings["work"]), printable(piece.path, 400)
+    options, work, path = settings["options"], _work(piece.name, settings["work"]), printable(piece.path, 400)
     try:
         columns = _columns(reader, settings, piece.header)
     except ValueError:
@@ -211,9 +219,9 @@ def _documents(split: Split, piece: Piece) -> Iterator[RawDocument | Reject]:
             yield Reject(path, at, _reason(e, settings["encoding"]), record[:80].hex(), guess)
 
 
-def _work(path: str, rule: str) -> str:
-    """Return the name of a file, or of its folder: `novels.tar!resources/西游记/3.html` -> "3.html" or "西游记"."""
-    place = PurePosixPath(path.rpartition("!")[2])
+def _work(name: str, rule: str) -> str:
+    """Return the name of a file, or of its folder: `resources/西游记/3.html` -> "3.html" or "西游记"."""
+    place = PurePosixPath(name)
     return place.name if rule == "file" else place.parent.name
 
 

@@ -98,6 +98,14 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def bare(path: str) -> str:
+    """Return a path without the settings of its store.
+
+    Example: ``bare("s3://b/x.gz?region=eu-west-1")`` -> ``"s3://b/x.gz"``.
+    """
+    return path.partition("?")[0] if is_remote(path) else path
+
+
 @contextmanager
 def open_input(path: str) -> Iterator[BinaryIO]:
     """Open a file for reading at any place.

@@ -13,6 +13,7 @@ from reader_helper import good, read_corpus
 
 from corpus_prep import inputs
 from corpus_prep.readers.base import Reject
+from corpus_prep.splits import plan_splits, read_split
 from ernie_core.errors import InputError
 
 FILES = {"a/1.txt": "一。", "a/2.txt": "二。\n\n三。", "b/3.txt": "四。", "b/readme.md": "no", ".hidden/x.txt": "no", "a/empty.txt": ""}
@@ -61,6 +62,17 @@ def test_tables_in_archives_have_headers_of_their_own_and_bad_members_are_named(
     found = read_corpus(path, "csv", archives=True)
     assert [d.paragraphs for d in good(found)] == [("a",), ("b",)]
     assert [(d.path, d.offset) for d in found if isinstance(d, Reject)] == [(f"{path}!3.csv", 3)]
+
+
+def test_a_member_in_another_folder_is_other_input_only_where_folders_are_works(tmp_path: Path) -> None:
+    hashes: dict[str, list[str]] = {"file": [], "folder": []}
+    for name in ("甲/1!.txt", "乙/1!.txt"):
+        path = write_zip(tmp_path / "x.zip", {name: "一。"})
+        for work, found in hashes.items():
+            (split,) = plan_splits({"c": {"reader": "text", "path": str(path), "archives": True, "work": work}}, 1000)
+            found.append(read_split(split)[1])
+            assert good(read_corpus(path, "text", archives=True, work=work))[0].work == (name[0] if work == "folder" else "1!.txt")
+    assert (len(set(hashes["file"])), len(set(hashes["folder"]))) == (1, 2)
 
 
 def test_a_member_s_name_reaches_no_message_as_it_is(tmp_path: Path) -> None:
