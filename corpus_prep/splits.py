@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -96,18 +96,33 @@ def plan_splits(corpora: Mapping[str, Mapping[str, Any]], split_bytes: int) -> l
         settings = {**DEFAULTS, **corpus}
         reader = pick(all_readers(), str(settings["reader"]), f"reader of corpus {name!r}:")
         settings["options"] = reader.complete(settings["options"])
-        filling: list[Part] = []
-        groups: list[tuple[Part, ...]] = []
         files = input_files(name, str(settings["path"]), settings["max_files"])
-        for part in (p for file in files for p in _parts(file, reader, settings, name, split_bytes)):
-            if filling and sum(p.size_bytes for p in filling) + part.size_bytes > split_bytes:
-                groups.append(tuple(filling))
-                filling = []
-            filling.append(part)
-        groups.append(tuple(filling))
+        groups = _filled((p for file in files for p in _parts(file, reader, settings, name, split_bytes)), split_bytes)
+        if not groups:
+            raise InputError(
+                "E-CORPUS-EMPTY",
+                f"corpus {name!r} is empty",
+                where=str(settings["path"]),
+                found=f"{len(files)} files without a byte of text",
+                fix="give files with text",
+            )
         reads = {key: settings[key] for key in _READS}
         splits += [Split(len(splits) + i, name, reader.name, reads, group) for i, group in enumerate(groups)]
     return splits
+
+
+def _filled(parts: Iterable[Part], split_bytes: int) -> list[tuple[Part, ...]]:
+    """Return neighbours together, up to `split_bytes`."""
+    groups: list[list[Part]] = []
+    size = 0
+    for part in parts:
+        if groups and size + part.size_bytes <= split_bytes:
+            groups[-1].append(part)
+            size += part.size_bytes
+        else:
+            groups.append([part])
+            size = part.size_bytes
+    return [tuple(group) for group in groups]
 
 
 def _parts(file: InputFile, reader: Reader, settings: Mapping[str, Any], corpus: str, split_bytes: int) -> list[Part]:
