@@ -88,14 +88,14 @@ def cut(file: InputFile, framing: Framing, part_bytes: int, limits: Limits) -> l
     if framing.whole:
         size = sum(map(len, chunks)) if packed else file.size
         _check_record(path, 0, size)
-        return [byte_part(path, 0, size)]
+        return [byte_part(path, 0, size)] if size else []
     ends = _quoted_ends(path, chunks, part_bytes) if framing.boundary is None else _pattern_ends(path, chunks, framing.boundary, part_bytes)
     return grouped(path, list(ends), packed=packed)
 
 
 def grouped(path: str, ends: Sequence[int], *, packed: bool) -> list[Part]:
     """Return parts that end at `ends`, neighbours together where a compressed file would have more than 64."""
-    together = -(-len(ends) // MAX_PARTS) if packed else 1
+    together = max(1, -(-len(ends) // MAX_PARTS)) if packed else 1
     chosen = [*ends[together - 1 :: together]]
     if ends and chosen[-1:] != [ends[-1]]:
         chosen.append(ends[-1])

@@ -338,6 +338,6 @@ def test_a_file_compressed_twice_is_rejected_not_read_as_text(tmp_path: Path) ->
 def test_files_that_expand_to_nothing_are_an_empty_corpus(tmp_path: Path) -> None:
     (tmp_path / "x.txt.gz").write_bytes(gzip.compress(b""))
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "x.parquet")
-    for name, reader in (("x.txt.gz", "text"), ("x.parquet", "parquet")):
+    for name, reader in (("x.txt.gz", "text"), ("x.txt.gz", "html"), ("x.parquet", "parquet")):
         with pytest.raises(InputError, match="E-CORPUS-EMPTY"):
             read_corpus(tmp_path / name, reader)
