@@ -1,4 +1,4 @@
-# demo: raw text to benchmark report on real Chinese text    test: the test suite (what CI runs)    check: format, lint, types, fast tests
+# demo: raw text to benchmark report on real Chinese text    test: the test suite (what CI runs)    check: format, lint, types, fast tests    bench: speed beside peers
 # Each sets up .venv from requirements.lock first if it is missing or the lock has changed.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check
+.PHONY: demo test check bench
 .DELETE_ON_ERROR:
 
 $(STAMP): requirements.lock pyproject.toml
@@ -27,3 +27,6 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -x tests/unit -m "not ray and not parity and not slow and not gpu and not bench"
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest -m bench -s -n 0

@@ -233,3 +233,8 @@ def is_run_char(c: str) -> bool:
     Example: ``is_run_char("a")`` -> True; ``is_run_char("好")`` -> False.
     """
     return _RUN.fullmatch(c) is not None
+
+
+def single_characters() -> str:
+    """Return every character that is a basic token by itself: CJK ideographs and punctuation."""
+    return "".join(re.findall(f"[{_CJK}{_PUNCTUATION}]", "".join(map(chr, range(0x110000)))))

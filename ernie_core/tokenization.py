@@ -5,15 +5,40 @@ Special tokens are never made from text: ``[MASK]`` in a document is three basic
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ernie_core.errors import IntegrityError
-from ernie_core.normalise import NORMALISER_NAME, Normaliser, basic_spans, basic_tokens, is_run_char, normalise
+from ernie_core.normalise import NORMALISER_NAME, Normaliser, basic_spans, basic_tokens, is_run_char, normalise, single_characters
 from ernie_core.vocab import Vocab
 
 _MAX_CHARS = 100  # BERT's: a longer run becomes [UNK]
 _MEMO_SIZE = 1 << 18
+
+
+_RUN, _SPACE = -1, -2  # in the table of code points, where no id stands
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Many texts' ids, one after the other.
+
+    Args:
+        ids: int32[N].
+        starts, ends: int32[N], code point offsets of each id in its own text.
+        bounds: int64[texts + 1]; text i has ids[bounds[i]:bounds[i + 1]].
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    bounds: NDArray[np.int64]
 
 
 class Tokenizer:
@@ -22,6 +47,7 @@ class Tokenizer:
     def __init__(self, vocab: Vocab, normaliser: Normaliser = normalise) -> None:
         self.vocab, self.normaliser = vocab, normaliser
         self._words: dict[str, list[int]] = {}
+        self._runs: dict[str, list[tuple[int, int]]] = {}
         self._longest = max(map(len, vocab.tokens))
 
     def encode_word(self, word: str) -> list[int]:
@@ -76,6 +102,52 @@ class Tokenizer:
                 offsets.append((at, start + piece_end))
                 at = start + piece_end
         return ids, offsets
+
+    @functools.cached_property
+    def _table(self) -> NDArray[np.int32]:
+        """Code point -> id of a character that is a token by itself, `_RUN` or `_SPACE`: int32[1114112]."""
+        table = np.full(0x110000, _RUN, np.int32)
+        table[ord(" ")] = _SPACE
+        for character in single_characters():
+            table[ord(character)] = self._pieces(character)[0][0]
+        return table
+
+    def encode_batch(self, texts: Sequence[str]) -> Encodings:
+        """Return ids and offsets of many normalised texts: those of `encode_with_offsets`, many times as fast.
+
+        Example: ``["ab 好", "好"]`` -> ids of ab, 好, 好, starts [0, 3, 0], ends [2, 4, 1], bounds [0, 2, 3].
+        """
+        text = " ".join([*texts, ""])
+        char = self._table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
+        edges = np.flatnonzero(np.diff(char == _RUN, prepend=False, append=False))
+        first = edges[::2]
+        pieces = [self._run_pieces(text[a:b]) for a, b in zip(first.tolist(), edges[1::2].tolist(), strict=True)]
+        counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        num_begun = (char >= 0).astype(np.int64)  # ids that begin at each code point
+        num_begun[first] = counts
+        place = np.concatenate([[0], np.cumsum(num_begun)])
+        ids, starts, ends = (np.empty(int(place[-1]), np.int32) for _ in range(3))
+        single = np.flatnonzero(char >= 0)
+        ids[place[single]], starts[place[single]], ends[place[single]] = char[single], single, single + 1
+        flat = np.array(list(chain.from_iterable(pieces)), np.int32).reshape(-1, 2)
+        opening = np.cumsum(counts) - counts  # where each run's first piece stands in `flat`
+        where = np.repeat(place[first] - opening, counts) + np.arange(len(flat))
+        piece_ends = np.repeat(first, counts) + flat[:, 1]
+        piece_starts = np.roll(piece_ends, 1)
+        piece_starts[opening] = first
+        ids[where], starts[where], ends[where] = flat[:, 0], piece_starts, piece_ends
+        borders = np.concatenate([[0], np.cumsum(np.fromiter((len(t) + 1 for t in texts), np.int64, len(texts)))])
+        bounds = place[borders]
+        offset = np.repeat(borders[:-1], np.diff(bounds)).astype(np.int32)
+        return Encodings(ids, starts - offset, ends - offset, bounds)
+
+    def _run_pieces(self, token: str) -> list[tuple[int, int]]:
+        found = self._runs.get(token)
+        if found is None:
+            if len(self._runs) >= _MEMO_SIZE:
+                self._runs.clear()
+            found = self._runs[token] = self._pieces(token)
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return readable text: pieces joined, one space between two runs, none beside CJK and punctuation. Special tokens stand by name.

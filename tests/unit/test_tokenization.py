@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import pairwise
 from pathlib import Path
 
+import chinese_text
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,35 @@ def test_decoding_gives_the_normalised_text_back_but_for_spaces_beside_cjk_and_p
 def test_words_encoded_one_by_one_equal_the_text_when_no_run_is_cut(words: list[str]) -> None:
     whole = [w + " " for w in words]
     assert [i for w in whole for i in TOKENIZER.encode_word(w)] == TOKENIZER.encode("".join(whole))
+
+
+@given(st.lists(st.one_of(st.text(max_size=30), st.text(alphabet="哈尔黑是，. #[]ab1gpt4", max_size=30)), max_size=5))
+def test_many_texts_at_once_have_the_ids_and_offsets_of_each(texts: list[str]) -> None:
+    assert parts(TOKENIZER, [normalise(text)[0] for text in texts]) == [TOKENIZER.encode_with_offsets(text) for text in texts]
+
+
+def parts(tokenizer: Tokenizer, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    found = tokenizer.encode_batch(texts)
+    offsets = list(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
+    return [(found.ids[a:b].tolist(), offsets[a:b]) for a, b in pairwise(found.bounds.tolist())]
+
+
+def different(ours: Tokenizer, theirs: BertWordPieceTokenizer, lines: list[str]) -> list[str]:
+    expected = [(e.ids, e.offsets) for e in theirs.encode_batch(lines, add_special_tokens=False)]
+    return [line for line, a, b in zip(lines, parts(ours, lines), expected, strict=True) if a != b]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])], ids=["sample", "all"])
+def test_ids_and_offsets_of_all_chinese_text_equal_the_tokenizers_package(test_data: Path, tmp_path: Path, *, every: bool) -> None:
+    vocab = Vocab.load(test_data / "ernie_reference" / "vocab_zh.txt")
+    (tmp_path / "vocab.txt").write_bytes(vocab.to_bytes())
+    theirs = BertWordPieceTokenizer(str(tmp_path / "vocab.txt"), clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=False)
+    ours = Tokenizer(vocab)
+    for path in chinese_text.files(test_data):
+        lines = chinese_text.lines(path)
+        lines = [normalise(line)[0] for line in (lines if every else lines[:: max(1, len(lines) // 40)])]
+        assert not different(ours, theirs, lines), path
 
 
 def real_lines(test_data: Path, count: int) -> list[str]:
