@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from corpus_prep.sentences import split_sentences
 from ernie_core.schemas import Document, Sentence
@@ -31,20 +30,14 @@ def _text(paragraph: Sequence[Sentence]) -> str:
     return "".join(s.text for s in paragraph)
 
 
-def boilerplate_lines(parts: Mapping[int, Mapping[str, Any]], duplicates: Mapping[int, Sequence[int]], share: float) -> dict[str, list[str]]:
+def boilerplate_lines(documents: Mapping[str, int], counts: Mapping[str, Mapping[str, int]], share: float) -> dict[str, list[str]]:
     """Return, for each corpus, the lines that stand in more than `share` of its documents, sorted.
 
     Args:
-        parts: split number -> {"source", "doc_ids", "paragraphs": `offered_lines`}.
-        duplicates: split number -> indexes of documents that are left out.
+        documents: corpus -> how many there are.
+        counts: corpus -> line -> how many documents hold it, of `offered_lines`.
         share: of the corpus's documents.
     """
-    documents: Counter[str] = Counter()
-    counts: dict[str, Counter[str]] = {}
-    for number in sorted(parts):
-        part = parts[number]
-        documents[part["source"]] += len(part["doc_ids"]) - len(duplicates[number])
-        counts.setdefault(part["source"], Counter()).update(part["paragraphs"])
     bounds = {source: max(share * number, AT_LEAST) for source, number in documents.items()}
     return {source: sorted(line for line, count in counts[source].items() if count > bounds[source]) for source in sorted(counts)}
 

@@ -27,6 +27,13 @@ class Entry:
     files: tuple[FileEntry, ...]
     facts: dict[str, Any]
 
+    def file(self, place: str) -> FileEntry:
+        """Return the entry's file in a folder: of pass 1 there is one in each.
+
+        Example: ``file("documents")`` -> that of documents/00003.json.zst.
+        """
+        return next(file for file in self.files if file.path.startswith(f"{place}/"))
+
 
 def entry_path(folder: Path, name: str) -> Path:
     """Return where the entry of e.g. "1-00003" lies."""

@@ -6,6 +6,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ernie_core.errors import InputError
 from ernie_core.normalise import Normaliser
 
 RUN_TOKENS = 13  # TASKS, Contamination
+SORTED_AT_ONCE = 1 << 23
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplication loses nothing
 
 
@@ -144,21 +146,29 @@ def benchmark_texts(path: Path) -> list[str]:
     return [row[i].replace("\x02", "") for row in rows for i in columns if i < len(row)]
 
 
-def cross_split_duplicates(doc_ids: Mapping[int, Sequence[str]]) -> dict[int, list[int]]:
-    """Return, for each split number, the indexes of documents that stand in an earlier split already.
+def cross_split_duplicates(ids: Mapping[int, NDArray[np.uint64]], at_once: int = SORTED_AT_ONCE) -> dict[int, NDArray[np.int32]]:
+    """Return, for each split number, the indexes of documents that stand in an earlier split already, sorted.
 
-    Within a split ids are unique (`selection`). Memory: some 25 bytes a document, beside the ids given.
+    Within a split ids are unique (`selection`). Memory: a byte a document, and 32 for each of some `at_once` documents.
 
     Args:
-        doc_ids: split number -> 16 hex digits of each document.
+        ids: split number -> the number that each document's id spells.
+        at_once: documents whose ids are sorted together.
 
-    Example: ``{0: ["a", "b"], 1: ["b", "c"]}`` -> ``{0: [], 1: [0]}``.
+    Example: ids of ``{0: ["a", "b"], 1: ["b", "c"]}`` -> ``{0: [], 1: [0]}``.
     """
-    numbers = sorted(doc_ids)
-    sizes = [len(doc_ids[number]) for number in numbers]
-    ids = np.fromiter((int(doc_id, 16) for number in numbers for doc_id in doc_ids[number]), np.uint64, sum(sizes))
-    order = np.argsort(ids, kind="stable")  # of equal ones the first stays first
-    again = np.zeros(len(ids), bool)
-    again[order[1:]] = ids[order[1:]] == ids[order[:-1]]
-    parts = np.split(again, np.cumsum(sizes)[:-1]) if numbers else []
-    return {number: np.flatnonzero(part).tolist() for number, part in zip(numbers, parts, strict=True)}
+    numbers = sorted(ids)
+    firsts = np.concatenate([[0], np.cumsum([len(ids[n]) for n in numbers])]).astype(np.int64)
+    again = np.zeros(int(firsts[-1]), bool)
+    parts = np.uint64(-(-len(again) // at_once))
+    for part in range(int(parts)):
+        values, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        for first, number in zip(firsts.tolist(), numbers, strict=False):
+            mine = np.flatnonzero(ids[number] % parts == np.uint64(part))
+            values.append(ids[number][mine])
+            places.append(mine + first)
+        together, of = np.concatenate(values), np.concatenate(places)
+        order = np.argsort(together, kind="stable")  # of equal ones the first stays first
+        together = together[order]
+        again[of[order[1:][together[1:] == together[:-1]]]] = True
+    return {n: np.flatnonzero(again[a:b]).astype(np.int32) for n, (a, b) in zip(numbers, pairwise(firsts.tolist()), strict=True)}

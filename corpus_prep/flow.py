@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from corpus_prep.commit import Entry, read_entry
 from corpus_prep.dedup import benchmark_texts, contamination_table
 from corpus_prep.pass_one import Plan, pass_one, software
 from corpus_prep.pass_two import pass_two
+from corpus_prep.reduction import Tables, reduce_tables
 from corpus_prep.splits import Split, plan_splits
-from corpus_prep.tables import Tables, reduce_tables, unpack
+from corpus_prep.stages import Stages, shares_line, stage_metrics
+from corpus_prep.tables import unpack
 from ernie_core import errors
 from ernie_core.errors import ErnieError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
@@ -33,7 +35,8 @@ from ernie_core.normalise import NORMALISER_NAME, Normaliser
 from ernie_core.vocab import Vocab
 
 Say = Callable[[str], None]
-_PASSES: dict[str, Callable[[Split, Plan], list[str]]] = {"1": pass_one, "2": pass_two}
+Log = Callable[[Mapping[str, float]], None]
+_PASSES: dict[str, Callable[[Split, Plan, Stages], list[str]]] = {"1": pass_one, "2": pass_two}
 _MAX_SAID = 5
 
 
@@ -46,6 +49,7 @@ def prepare(
     workers: int,
     seed: int,
     say: Say,
+    log: Log | None = None,
     recorded: Mapping[str, Any] | None = None,
     parents: Mapping[str, str] | None = None,
 ) -> Manifest:
@@ -59,6 +63,7 @@ def prepare(
         workers: Ray Data tasks at once; 0 runs in this process.
         seed: the recipe's seed.
         say: receives one line for each thing a person should know.
+        log: receives the passes' speed and the share of each stage, see `stages.stage_metrics`.
         recorded: the settings to write into the manifest; `settings` by default.
         parents: parent step -> manifest hash.
 
@@ -81,17 +86,20 @@ def prepare(
     plan = Plan(str(folder), seed, dict(settings), runs.names, hashes)
     say(f"prepare: {len(splits)} splits, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
 
-    _run_pass("1", "documents", splits, plan, workers, say)
+    run_pass("1", "documents", splits, plan, workers, say, log)
     entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
     check_documents(entries, settings["max_reject_fraction"], say)
     weights = {name: float(corpus["weight"]) for name, corpus in corpora.items() if corpus.get("weight") is not None}
+    reducing = time.monotonic()
     tables = _reduce(folder, entries, vocab, settings, weights)
     files_of_tables = {**tables.files(), NORMALISER_NAME: normaliser.to_bytes()}
     table_files = [_keep(folder / "tables" / name, data) for name, data in files_of_tables.items()]
     plan = replace(plan, tables={**hashes, **{f.path: f.sha256 for f in table_files}})
-    say(f"prepare: vocabulary of {tables.vocab.size} tokens, {len(tables.lines)} frequent lines")
+    say(f"prepare: vocabulary of {tables.vocab.size} tokens, {len(tables.lines)} frequent lines; tables in {time.monotonic() - reducing:.1f} s")
+    for what, most in tables.lost.items():
+        say(f"prepare: more different {what} than are counted at a time; counts of rare ones may be up to {most} too small")
 
-    _run_pass("2", "samples", splits, plan, workers, say)
+    run_pass("2", "samples", splits, plan, workers, say, log)
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
         "documents": document_facts(entries, built, tables, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
@@ -111,20 +119,24 @@ def _keep(path: Path, data: bytes) -> FileEntry:
 
 
 def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, settings: Mapping[str, Any], weights: Mapping[str, float]) -> Tables:
-    parts = {number: unpack(verified_path(folder, entry.files[1]).read_bytes()) for number, entry in entries.items()}
-    signatures = None
-    if settings["near_duplicates"] is not None:
-        signatures = {n: np.load(verified_path(folder, entry.files[2]), mmap_mode="r", allow_pickle=False) for n, entry in entries.items()}
-    threshold = settings["near_duplicates"] or 1.0
-    return reduce_tables(parts, vocab, settings["vocab_size"], signatures, threshold, settings["boilerplate_share"], weights)
+    def load(number: int, place: str) -> Any:
+        path = verified_path(folder, entries[number].file(place))
+        if place == "near":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, allow_pickle=False) if path.suffix == ".npy" else unpack(path.read_bytes())
+
+    sources = {number: str(entry.facts["source"]) for number, entry in entries.items()}
+    return reduce_tables(load, sources, vocab, settings["vocab_size"], settings["near_duplicates"], settings["boilerplate_share"], weights)
 
 
-def _run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say) -> None:
-    """Bring every split's pass up to date, and say what was done and why."""
+def run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say, log: Log | None) -> None:
+    """Bring every split's pass up to date, and say what was done and why, and what took how much of the time."""
     started = time.monotonic()
-    outcomes = _on_ray(number, splits, plan, workers) if workers else ((s.number, _PASSES[number](s, plan)) for s in splits)
+    outcomes = _on_ray(number, splits, plan, workers) if workers else (_work(number, split, plan) for split in splits)
     sizes = {s.number: s.size_bytes for s in splits}
     reasons: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
+    worked = 0
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -134,15 +146,23 @@ def _run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, worke
     )
     with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(f"prepare: {what}", total=sum(sizes.values()) / 1e6)
-        for split_number, why in outcomes:
-            reasons.update([", ".join(why) or "done before"])
-            progress.advance(bar, sizes[split_number] / 1e6)
+        for outcome in outcomes:
+            reasons.update([", ".join(outcome.why) or "done before"])
+            if outcome.why:
+                worked += sizes[outcome.split]
+                seconds = {stage: seconds.get(stage, 0.0) + outcome.seconds.get(stage, 0.0) for stage in {**seconds, **outcome.seconds}}
+            progress.advance(bar, sizes[outcome.split] / 1e6)
+    wall_s = time.monotonic() - started
     shown = "; ".join(f"{n} {reason}" for reason, n in reasons.most_common(_MAX_SAID))
-    say(f"prepare: pass {number} ({what}) over {len(splits)} splits in {time.monotonic() - started:.1f} s: {shown}")
+    say(f"prepare: pass {number} ({what}) over {len(splits)} splits in {wall_s:.1f} s: {shown}")
+    if seconds:
+        say(f"prepare: {worked / 1e6:.1f} MB in {sum(seconds.values()):.1f} s of work on {what}: {shares_line(seconds)}")
+        if log is not None:
+            log(stage_metrics(f"pass_{number}", seconds, wall_s, worked / 1e6))
 
 
-def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield (split number, why it was done) as Ray Data finishes splits: one split a row, one row a block, so one a task."""
+def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> Iterator[_Outcome]:
+    """Yield what came of splits as Ray Data finishes them: one split a row, one row a block, so one a task."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -159,14 +179,28 @@ def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> I
         if "error" in outcome:
             kind, *arguments = outcome["error"]
             raise rebuilt_error(kind, arguments)
-        yield outcome["split"], outcome["why"]
+        yield _Outcome(**outcome)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of one split: why it was done (nothing if it was done before), and seconds by stage."""
+
+    split: int
+    why: list[str]
+    seconds: dict[str, float]
+
+
+def _work(number: str, split: Split, plan: Plan) -> _Outcome:
+    stages = Stages()
+    return _Outcome(split.number, _PASSES[number](split, plan, stages), stages.seconds)
 
 
 def _work_row(row: dict[str, Any], *, number: str, plan: Plan) -> dict[str, Any]:
     """Do one split's pass in a Ray worker; our own errors travel as values, so that they arrive as they were raised."""
     split = Split.from_json(json.loads(row["split"]))
     try:
-        outcome: dict[str, Any] = {"split": split.number, "why": _PASSES[number](split, plan)}
+        outcome = asdict(_work(number, split, plan))
     except ErnieError as e:
         outcome = {"error": [type(e).__name__, e.code, e.what, e.where, e.expected, e.found, e.fix]}
     return {"outcome": json.dumps(outcome)}

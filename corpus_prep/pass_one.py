@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import io
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise, repeat
@@ -16,23 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from corpus_prep.boilerplate import offered_lines
 from corpus_prep.clean import CleanDocument
 from corpus_prep.commit import begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
 from corpus_prep.near import signatures
+from corpus_prep.offers import document_table, offer_negatives, offered_counts
 from corpus_prep.segment import Segmenter, load_segmenter, segmenter_name
 from corpus_prep.selection import select_documents
 from corpus_prep.sentences import split_sentences
-from corpus_prep.spans import make_sentence
+from corpus_prep.spans import EntityTags, make_sentence
 from corpus_prep.splits import Split, read_split
-from corpus_prep.tables import SUBSETS, offer_negatives, pack, subset_of
+from corpus_prep.stages import Stages
+from corpus_prep.tables import pack
 from ernie_core.manifest import FileEntry, atomic_write, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 
-DATA_FORMAT = 7  # raised when the same input would give other bytes
+DATA_FORMAT = 9  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,22 @@ def software(normaliser: Normaliser) -> dict[str, str]:
     return {"data_format": str(DATA_FORMAT), "normaliser": normaliser.version, "segmenter": segmenter_name()}
 
 
-def pass_one(split: Split, plan: Plan) -> list[str]:
-    """Read, clean, deduplicate and segment one split, and commit documents/NNNNN.json.zst and parts/NNNNN.json.zst.
+def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
+    """Read, clean, deduplicate and segment one split, and commit its documents/NNNNN.json.zst, `offers` and MinHash signatures.
+
+    Args:
+        split: what to read.
+        plan: for all splits.
+        stages: counts the time of "read", "clean", "compare" (tokens, filters, benchmarks), "segment", "units", "offer", "pack" and "write".
 
     Returns:
         Why it was done; nothing if it was done before.
     """
     folder, name = Path(plan.folder), f"1-{split.number:05d}"
+    settings = plan.settings
     pieces, input_sha256 = read_split(split)
     inputs = {
-        "input": input_sha256, "reader": split.reading_sha256, "software": sha256_of(software(Normaliser(plan.settings["to_simplified"]))),
+        "input": input_sha256, "reader": split.reading_sha256, "software": sha256_of(software(Normaliser(settings["to_simplified"]))),
         "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *_settings(plan)]),
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
@@ -79,21 +86,32 @@ def pass_one(split: Split, plan: Plan) -> list[str]:
         return []
     begin(folder, name, split_name(split))
     contamination = _contamination(folder / "tables" / "contamination.npy", plan.benchmarks, plan.tables["contamination.npy"])
-    selection = select_documents(split, pieces, contamination, plan.settings)
-    built = segment_documents(selection.kept, split.corpus, load_segmenter())
-    part = {"source": split.corpus, "tokens": dict(selection.token_counts), "doc_ids": [d.doc_id for d in built], **offers(built, plan)}
-    part["chars"] = [sum(len(s.original) for p in d.paragraphs for s in p) for d in built]
-    part["paragraphs"] = {} if plan.settings["boilerplate_share"] is None else offered_lines(built)
-    files = [
-        _placed(atomic_write(folder / place / f"{split.number:05d}.json.zst", pack(value)), place)
-        for place, value in (("documents", [d.to_json() for d in built]), ("parts", part))
-    ]
-    if plan.settings["near_duplicates"] is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, signatures(selection.stream, selection.places), allow_pickle=False)
-        files.append(_placed(atomic_write(folder / "near" / f"{split.number:05d}.npy", buffer.getvalue()), "near"))
+    segmenter = load_segmenter()
+    stages.ends("read")
+    selection = select_documents(split, pieces, contamination, settings, stages)
+    built = segment_documents(selection.kept, split.corpus, segmenter, stages)
+    made: dict[str, Any] = {"ids": document_table(built)}
+    made["counts"] = offered_counts(built, selection.token_counts, boilerplate=settings["boilerplate_share"] is not None)
+    made["negatives"] = offer_negatives(built, settings["max_seq_len"], plan.seed, settings["valid_share"])
+    if settings["near_duplicates"] is not None:
+        made["near"] = signatures(selection.stream, selection.places)
+    stages.ends("offer")
+    made["documents"] = [d.to_json() for d in built]
+    files: list[FileEntry] = []
+    for place, value in sorted(made.items()):
+        suffix, data = ("npy", _npy(value)) if isinstance(value, np.ndarray) else ("json.zst", pack(value))
+        stages.ends("pack")
+        files.append(replace(atomic_write(folder / place / f"{split.number:05d}.{suffix}", data), path=f"{place}/{split.number:05d}.{suffix}"))
+        stages.ends("write")
     commit(folder, name, inputs, files, selection.facts)
+    stages.ends("write")
     return reasons
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _settings(plan: Plan) -> list[Any]:
@@ -102,23 +120,24 @@ def _settings(plan: Plan) -> list[Any]:
     return [*(plan.settings[k] for k in keys), *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share"))]
 
 
-def _placed(entry: FileEntry, place: str) -> FileEntry:
-    return replace(entry, path=f"{place}/{entry.path}")
-
-
-def segment_documents(documents: Sequence[CleanDocument], source: str, segmenter: Segmenter) -> list[Document]:
+def segment_documents(documents: Sequence[CleanDocument], source: str, segmenter: Segmenter, stages: Stages | None = None) -> list[Document]:
     """Return the documents cut into sentences, words and entities; words that their files had cut are kept. Many at once are faster."""
+    stages = stages or Stages()
     paragraphs = [[list(_pieces(*p, w)) for p, w in zip(d.paragraphs, d.words or repeat(()), strict=False)] for d in documents]
-    uncut = (lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words)
-    cut = iter(segmenter.words(list(uncut)))
-    return [
+    uncut = [lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words]
+    stages.ends("units")
+    cut, tags = iter(segmenter.words(uncut)), EntityTags(segmenter.tag)
+    stages.ends("segment")
+    built = [
         Document(
             d.doc_id, source, d.work, d.title,
-            tuple(tuple(make_sentence(lower, text, words or next(cut), segmenter.tag) for lower, text, words in pieces) for pieces in paras),
+            tuple(tuple(make_sentence(lower, text, words or next(cut), tags) for lower, text, words in pieces) for pieces in paras),
             d.kind, d.roles, d.label,
         )
         for d, paras in zip(documents, paragraphs, strict=True)
     ]  # fmt: skip
+    stages.ends("units")
+    return built
 
 
 def _pieces(lower: str, original: str, words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
@@ -130,16 +149,3 @@ def _pieces(lower: str, original: str, words: Sequence[str]) -> Iterator[tuple[s
         bounds = [start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end]
         yield lower[start:end], text, [lower[a:b] for a, b in pairwise(bounds)] if words else []
         start = end
-
-
-def offers(built: Sequence[Document], plan: Plan) -> dict[str, Any]:
-    """Return what the reduction needs from a split: "lines" (sentence -> documents that hold it, if two or more) and "negatives"."""
-    lines: Counter[str] = Counter()
-    for document in built:
-        lines.update({s.text for p in document.paragraphs for s in p})
-    subsets = [subset_of(d.doc_id, plan.settings["valid_share"], plan.seed) for d in built]
-    negatives = {}
-    for subset in SUBSETS:
-        mine = [d for d, s in zip(built, subsets, strict=True) if s == subset]
-        negatives[subset] = offer_negatives(mine, plan.settings["max_seq_len"], plan.seed)
-    return {"lines": {line: count for line, count in lines.items() if count > 1}, "negatives": negatives}

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from corpus_prep.boilerplate import without_lines
 from corpus_prep.commit import begin, commit, read_entry, reasons_to_work
 from corpus_prep.pass_one import Plan, software, split_name
 from corpus_prep.splits import Split
+from corpus_prep.stages import Stages
 from corpus_prep.tables import SUBSETS, SpanPool, load_pool, subset_of, unpack
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
@@ -30,12 +32,12 @@ from ernie_core.tokenization import Tokenizer, load_tokenizer
 
 @dataclass(frozen=True)
 class Tools:
-    """Tables in the form that builders use, loaded once per process."""
+    """Tables in the form that builders use, loaded once per process. `duplicates`: [N, 2], (split, document's number), sorted."""
 
     tokenizer: Tokenizer
     lines: frozenset[str]
     pools: Mapping[str, SpanPool]
-    duplicates: Mapping[str, Sequence[int]]
+    duplicates: NDArray[np.uint32]
     boilerplate: Mapping[str, Sequence[str]]
 
 
@@ -43,27 +45,36 @@ class Tools:
 def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
     pools = {subset: load_pool(tables / "negatives.json.zst", subset) for subset in SUBSETS}
     lines = frozenset(json.loads((tables / "lines.json").read_bytes()))
-    duplicates, boilerplate = (json.loads((tables / name).read_bytes()) for name in ("duplicates.json", "boilerplate.json"))
+    duplicates = np.load(tables / "duplicates.npy", mmap_mode="r", allow_pickle=False)
+    boilerplate = json.loads((tables / "boilerplate.json").read_bytes())
     return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, duplicates, boilerplate)
 
 
-def pass_two(split: Split, plan: Plan) -> list[str]:
+def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     """Build and commit the shards of one split for every task and subset.
+
+    Args:
+        split: its documents are those that pass 1 committed.
+        plan: holds the tables' hashes.
+        stages: counts the time of "tables", "read", each task's building (the encoding of its words in it), "rows", "check" and "write".
 
     Returns:
         Why it was done; nothing if it was done before.
     """
     folder, name = Path(plan.folder), f"2-{split.number:05d}"
     tools = _tools(folder / "tables", tuple(sorted(plan.tables.items())))
-    dropped, lines = tools.duplicates[str(split.number)], tools.boilerplate.get(split.corpus, [])
-    documents_file = read_entry(folder, f"1-{split.number:05d}").files[0]
+    first, end = np.searchsorted(tools.duplicates[:, 0], [split.number, split.number + 1])
+    dropped, lines = tools.duplicates[first:end, 1].tolist(), tools.boilerplate.get(split.corpus, [])
+    stages.ends("tables")
+    documents_file = read_entry(folder, f"1-{split.number:05d}").file("documents")
     keys = ("valid_share", "max_seq_len", "group_rows", "encodings", "tasks")
     inputs = {
-        "documents": documents_file.sha256, "duplicates": sha256_of(list(dropped)), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
+        "documents": documents_file.sha256, "duplicates": sha256_of(dropped), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
         "software": sha256_of({**software(Normaliser(plan.settings["to_simplified"])), "numpy": np.__version__, "pyarrow": pa.__version__}),
         **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "negatives.json.zst")},
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
+    stages.ends("check done work")
     if not reasons:
         return []
     begin(folder, name, split_name(split))
@@ -71,16 +82,20 @@ def pass_two(split: Split, plan: Plan) -> list[str]:
     left_out = set(dropped)
     cut = [without_lines(Document.from_json(row), frozenset(lines)) for i, row in enumerate(rows) if i not in left_out]
     held = [document for document, _ in cut if document is not None]
+    stages.ends("read")
     tasks = all_tasks()
     files: list[FileEntry] = []
     facts: dict[str, Any] = {"boilerplate": {"lines": sum(taken for _, taken in cut), "documents": len(cut) - len(held)}}
     for task_name in sorted(plan.settings["tasks"]):
-        facts[task_name] = _build_task(tasks[task_name], held, split, plan, tools, files)
+        facts[task_name] = _build_task(tasks[task_name], held, split, plan, tools, files, stages)
     commit(folder, name, inputs, files, facts)
+    stages.ends("write")
     return reasons
 
 
-def _build_task(task: Task, held: Sequence[Document], split: Split, plan: Plan, tools: Tools, files: list[FileEntry]) -> dict[str, Any]:
+def _build_task(
+    task: Task, held: Sequence[Document], split: Split, plan: Plan, tools: Tools, files: list[FileEntry], stages: Stages
+) -> dict[str, Any]:
     """Write a task's shards of one split, appending to `files`; return {"drops", "train", "valid"}."""
     settings = plan.settings
     options = task.complete(settings["tasks"][task.name])
@@ -93,18 +108,23 @@ def _build_task(task: Task, held: Sequence[Document], split: Split, plan: Plan, 
             tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, settings["max_seq_len"], plan.seed, tools.pools[subset], tools.lines, options
         )
         token_labels = [task.name] if task.level == "token" else []
-        rows = Rows.from_samples(list(task.build(mine, context, drops)), token_labels)
+        samples = list(task.build(mine, context, drops))
+        stages.ends(f"build {task.name}")
+        rows = Rows.from_samples(samples, token_labels)
+        stages.ends("rows")
         name = f"shards/{task.name}/{subset}-{split.number:05d}"
         classes = task.classes(options)
         check_rows(
             rows, vocab_size=vocab.size, max_positions=settings["max_seq_len"], sent_types=16, classes=classes if task.level == "sentence" else 0,
             where=name, token_classes={task.name: classes}, pad_id=vocab.pad_id,
         )  # fmt: skip
+        stages.ends("check")
         if len(rows):
             files += write_shard(
                 Path(plan.folder), name, rows, task=task.name, subset=subset, group_rows=settings["group_rows"], encodings=settings["encodings"]
             )
         facts[subset] = _row_facts(rows, task, vocab.unk_id)
+        stages.ends("write")
     return {**facts, "drops": dict(sorted((reason, n) for reason, n in drops.items() if n))}
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
-from ernie_core.seeding import key
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie_core.seeding import combine, key
+
+_BUCKET_BITS = 16
 
 
 def kept_shares(chars: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, float]:
@@ -31,32 +36,61 @@ def kept_shares(chars: Mapping[str, int], weights: Mapping[str, float]) -> dict[
 
 
 def beyond_weight(
-    parts: Mapping[int, Mapping[str, Any]], left_out: Mapping[int, Sequence[int]], weights: Mapping[str, float]
-) -> tuple[dict[int, list[int]], dict[str, float]]:
+    documents: Mapping[int, NDArray[np.void]], sources: Mapping[int, str], left_out: Mapping[int, NDArray[np.int32]], weights: Mapping[str, float]
+) -> tuple[dict[int, NDArray[np.int32]], dict[str, float]]:
     """Return what to leave out for the corpora's weights, and `kept_shares`.
 
-    A corpus's documents are taken in order of their hashes while their characters fit, so which stay depends on their text alone.
+    A corpus's documents are taken in order of hashes of their ids while their characters fit, so which stay depends on their text alone.
 
     Args:
-        parts: split number -> {"source", "doc_ids", "chars" (of each document)}.
+        documents: split number -> `offers.document_table`.
+        sources: split number -> corpus.
         left_out: split number -> indexes of documents that are out already; they do not count.
         weights: see `kept_shares`.
     """
-    held: dict[str, list[tuple[int, int, int, int]]] = {}  # (hash, split, index, characters)
-    chars: dict[str, int] = {}
-    for number in sorted(parts):
-        part, out = parts[number], set(left_out[number])
-        there = [i for i in range(len(part["doc_ids"])) if i not in out]
-        chars[part["source"]] = chars.get(part["source"], 0) + sum(part["chars"][i] for i in there)
-        if part["source"] in weights:
-            held.setdefault(part["source"], []).extend((key("weight", part["doc_ids"][i]), number, i, part["chars"][i]) for i in there)
+
+    def chars_of(number: int) -> NDArray[np.int64]:
+        found = documents[number]["chars"].astype(np.int64)
+        found[left_out[number]] = 0
+        return found
+
+    def ranks_of(number: int) -> NDArray[np.uint64]:
+        return combine(key("weight"), documents[number]["id"])
+
+    chars: Counter[str] = Counter()
+    for number in sorted(documents):
+        chars[sources[number]] += int(chars_of(number).sum())
     shares = kept_shares(chars, weights)
-    beyond: dict[int, list[int]] = {number: [] for number in parts}
-    for source, documents in held.items():
-        allowed = shares[source] * chars[source] + 1e-6 if shares[source] < 1 else float("inf")
-        taken = 0
-        for _, number, index, size in sorted(documents):
-            taken += size
-            if taken > allowed:
-                beyond[number].append(index)
-    return {number: sorted(indexes) for number, indexes in beyond.items()}, shares
+    beyond = {number: np.zeros(0, np.int32) for number in documents}
+    for source in sorted(name for name, share in shares.items() if share < 1):
+        mine = [number for number in sorted(documents) if sources[number] == source]
+        last = _last_rank([lambda n=n: (ranks_of(n), chars_of(n)) for n in mine], shares[source] * chars[source] + 1e-6)
+        for number in mine:
+            out = ranks_of(number) > last if last is not None else np.ones(len(documents[number]), bool)
+            out[left_out[number]] = False
+            beyond[number] = np.flatnonzero(out).astype(np.int32)
+    return beyond, shares
+
+
+def _last_rank(parts: Sequence[Callable[[], tuple[NDArray[np.uint64], NDArray[np.int64]]]], allowed: float) -> np.uint64 | None:
+    """Return the highest rank up to which all sizes together are at most `allowed`, None if there is none. Only one bucket of ranks is sorted.
+
+    Args:
+        parts: each gives ranks, and the sizes that go with them.
+        allowed: bound of the sum.
+    """
+    buckets = np.zeros(1 << _BUCKET_BITS, np.int64)
+    for part in parts:
+        ranks, sizes = part()
+        np.add.at(buckets, ranks >> np.uint64(64 - _BUCKET_BITS), sizes)
+    until = np.cumsum(buckets)
+    full = int(np.searchsorted(until, allowed, side="right"))
+    if full == len(buckets):
+        return np.uint64(2**64 - 1)
+    found = [(ranks[there], sizes[there]) for ranks, sizes in (part() for part in parts) for there in [ranks >> np.uint64(64 - _BUCKET_BITS) == full]]
+    ranks, sizes = np.concatenate([r for r, _ in found]), np.concatenate([s for _, s in found])
+    order = np.argsort(ranks)
+    fit = int(np.count_nonzero(np.cumsum(sizes[order]) + until[full] - buckets[full] <= allowed))
+    if fit:
+        return np.uint64(ranks[order[fit - 1]])
+    return np.uint64((full << (64 - _BUCKET_BITS)) - 1) if full else None

@@ -15,8 +15,9 @@ from corpus_prep.audit import MAX_TRAIN_ROWS, MAX_VALID_ROWS, audit
 from corpus_prep.card import card_markdown
 from corpus_prep.commit import Entry
 from corpus_prep.near import Resemblance
+from corpus_prep.reduction import Tables
 from corpus_prep.selection import LATER, MAX_SAMPLES, check_counts
-from corpus_prep.tables import SUBSETS, Tables, unpack
+from corpus_prep.tables import SUBSETS, unpack
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import InputError, printable
@@ -117,7 +118,7 @@ def _near_named(near: Sequence[Resemblance], entries: Mapping[int, Entry], folde
         for side, (number, index) in sides.items():
             row[side] = {"source": entries[number].facts["source"], "split": number, "index": index}
             if i < MAX_SAMPLES:
-                document = Document.from_json(unpack(verified_path(folder, entries[number].files[0]).read_bytes())[index])
+                document = Document.from_json(unpack(verified_path(folder, entries[number].file("documents")).read_bytes())[index])
                 text = "".join(s.text for s in document.paragraphs[0])
                 row[side] |= {"doc_id": document.doc_id, "work": document.work, "head": printable(text)}
         named.append(row)

@@ -14,6 +14,7 @@ from corpus_prep.dedup import Contamination
 from corpus_prep.filters import Measured, filtered_by
 from corpus_prep.readers.base import Reject
 from corpus_prep.splits import Piece, Split, documents
+from corpus_prep.stages import Stages
 from corpus_prep.token_stream import TokenStream, token_stream
 from ernie_core.errors import IntegrityError, printable
 from ernie_core.normalise import Normaliser, num_dropped
@@ -49,7 +50,9 @@ class Selection:
     facts: dict[str, Any]
 
 
-def select_documents(split: Split, pieces: Sequence[Piece], contamination: Contamination, settings: Mapping[str, Any]) -> Selection:
+def select_documents(
+    split: Split, pieces: Sequence[Piece], contamination: Contamination, settings: Mapping[str, Any], stages: Stages | None = None
+) -> Selection:
     """Return the documents of a split worth keeping, and what became of the others.
 
     Args:
@@ -57,10 +60,12 @@ def select_documents(split: Split, pieces: Sequence[Piece], contamination: Conta
         pieces: bytes of its parts.
         contamination: runs of benchmark texts.
         settings: "html_entities", "to_simplified", "filters", "language", as in the recipe.
+        stages: counts the time of "read", "clean" and "compare".
 
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
     """
+    stages = stages or Stages()
     facts: dict[str, Any] = {
         "source": split.corpus,
         "bytes": split.size_bytes,
@@ -75,6 +80,7 @@ def select_documents(split: Split, pieces: Sequence[Piece], contamination: Conta
     unique: dict[str, CleanDocument] = {}
     normaliser = Normaliser(settings["to_simplified"])
     for raw in documents(split, pieces):
+        stages.ends("read")
         facts["read"] += 1
         if isinstance(raw, Reject):
             facts["rejected"] += 1
@@ -90,6 +96,7 @@ def select_documents(split: Split, pieces: Sequence[Piece], contamination: Conta
             facts["duplicates"] += 1
         else:
             unique[document.doc_id] = document
+        stages.ends("clean")
     held = list(unique.values())
     stream = token_stream([document.lowered for document in held])
     owners = contamination.owners_of(stream, {i for i, document in enumerate(held) if document.kind in APART})
@@ -111,7 +118,9 @@ def select_documents(split: Split, pieces: Sequence[Piece], contamination: Conta
         "filtered_documents": {name: [_named(d) for d in found[:MAX_SAMPLES]] for name, found in sorted(filtered.items())},
     }  # fmt: skip
     check_counts(facts, f"corpus {split.corpus}, {split.parts[0].path}")
-    return Selection(kept, stream.counts(places), stream, places, facts)
+    selection = Selection(kept, stream.counts(places), stream, places, facts)
+    stages.ends("compare")
+    return selection
 
 
 def _named(document: CleanDocument) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ernie_core.vocab import SPECIAL_TOKENS, Vocab
 
 PIECE_SHARE = 8  # one token in 8 is reserved for pieces of longer basic tokens
 MAX_WORD_CHARS = 30  # longer runs are addresses and keys, from which no merge is learned
+MAX_WORDS = 1 << 18  # the most frequent ones teach merges, in 0.3 GB; rarer ones hardly count
 MIN_PAIR_COUNT = 2
 
 
@@ -38,6 +39,8 @@ def build_vocab(counts: Mapping[str, int], vocab_size: int) -> Vocab:
                 continued[c] += count
             if len(token) <= MAX_WORD_CHARS:
                 words[token] = count
+    if len(words) > MAX_WORDS:
+        words = {word: words[word] for word in heapq.nsmallest(MAX_WORDS, words, key=lambda word: (-words[word], word))}
     room = vocab_size - len(SPECIAL_TOKENS)
     reserved = room // PIECE_SHARE
     tails = [f"##{c}" for c in _by_count(continued)[: reserved // 2]]

@@ -103,11 +103,11 @@ class Run:
         shipped = read_state(self.folder, Shipped)
         return None if shipped is None else shipped.run_id
 
-    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Journal metrics from the driver, for steps whose journal no other process writes."""
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Journal metrics from the driver, for steps whose journal no other process writes; `step` is the attempt's number if not given."""
         if self._journal is None:
             self._journal = Journal(self.folder / JOURNAL_NAME)
-        self._journal.log(step, metrics)
+        self._journal.log(self._wanted.attempts if step is None else step, metrics)
 
     def artifact(self, path: Path) -> None:
         """Have a file inside the step's folder copied to MLflow, under the path it has in the folder."""

@@ -99,7 +99,7 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         texts = [imported / "benchmarks" / name / f"{subset}.tsv" for name in benchmarks for subset in ("dev", "test")] if imported else []
         return prepare(
             corpora=corpora_of(recipe, imported), settings={**results_settings(recipe.prepare), "language": recipe.language}, recorded=context.settings, benchmarks_texts=texts, folder=context.folder,
-            workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say,
+            workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say, log=context.run.log if context.run else None,
         )  # fmt: skip
 
     return run

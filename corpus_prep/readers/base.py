@@ -186,5 +186,8 @@ def join_lines(lines: Iterable[str]) -> str:
 
 def no_surrogates(values: Iterator[str]) -> None:
     """Raise ValueError where JSON's escapes left half a character (reliability F48)."""
-    if any("\ud800" <= c <= "\udfff" for value in values for c in value):
-        raise ValueError("lone surrogate")
+    try:
+        for value in values:
+            value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("lone surrogate") from None

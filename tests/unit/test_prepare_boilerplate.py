@@ -10,7 +10,7 @@ from prepare_helper import bytes_of, document, run_prepare, write_corpus
 from corpus_prep.boilerplate import AT_LEAST, boilerplate_lines, offered_lines, sentences_of, without_lines
 from corpus_prep.tables import unpack
 from ernie_core.data.shards import ShardSet
-from ernie_core.schemas import Document, Sentence
+from ernie_core.schemas import Document, Sentence, sentence_from_json
 from ernie_core.vocab import Vocab
 
 LINE = "版权所有，翻印必究。联系我们"
@@ -27,12 +27,8 @@ def test_lines_of_several_documents_are_offered_each_document_once() -> None:
 
 @pytest.mark.parametrize(("share", "found"), [(0.04, ["多", "少"]), (0.06, ["多"]), (0.2, [])])
 def test_a_line_is_boilerplate_beyond_its_corpus_s_share(share: float, found: list[str]) -> None:
-    parts = {
-        0: {"source": "a", "doc_ids": [str(i) for i in range(60)], "paragraphs": {"多": 6, "少": 5, "无": 2}},
-        1: {"source": "a", "doc_ids": [str(i) for i in range(50)], "paragraphs": {"多": 5}},
-        2: {"source": "b", "doc_ids": ["0"] * 10, "paragraphs": {"多": AT_LEAST}},
-    }
-    assert boilerplate_lines(parts, {0: [1] * 10, 1: [], 2: []}, share) == {"a": found, "b": []}
+    counts = {"a": {"多": 11, "少": 5, "无": 2}, "b": {"多": AT_LEAST}}
+    assert boilerplate_lines({"a": 100, "b": 10}, counts, share) == {"a": found, "b": []}
 
 
 def test_only_whole_lines_of_running_text_are_taken_out() -> None:
@@ -69,7 +65,7 @@ def test_a_preparation_takes_boilerplate_out_of_rows_and_negatives_and_counts_it
                 rows = shards.read_group(group)
                 found |= any("翻印必究" in "".join(vocab.tokens[t] for t in rows.sample(i).token_ids) for i in range(len(rows)))
         pool = unpack((out / "tables" / "negatives.json.zst").read_bytes())
-        return found or "翻印必究" in "".join(w for spans in pool.values() for *_, rows in spans for words, *_ in rows for w in words)
+        return found or "翻印必究" in "".join(s.text for spans in pool.values() for *_, rows in spans for s in map(sentence_from_json, rows))
 
     assert held(tmp_path / "plain")
     assert not held(tmp_path / "out")

@@ -89,13 +89,18 @@ def test_texts_of_both_layouts_are_read(tmp_path: Path) -> None:
         benchmark_texts(tmp_path / "c.tsv")
 
 
+def duplicates(doc_ids: dict[int, list[str]], at_once: int = 100) -> dict[int, list[int]]:
+    ids = {number: np.array([int(doc_id, 16) for doc_id in found], np.uint64) for number, found in doc_ids.items()}
+    return {number: found.tolist() for number, found in cross_split_duplicates(ids, at_once).items()}
+
+
 def test_the_first_of_equal_documents_stays() -> None:
-    assert cross_split_duplicates({1: ["b", "c", "a"], 0: ["a", "b"], 2: ["c", "d"]}) == {0: [], 1: [0, 2], 2: [0]}
+    assert duplicates({1: ["b", "c", "a"], 0: ["a", "b"], 2: ["c", "d"]}) == {0: [], 1: [0, 2], 2: [0]}
 
 
-@given(st.dictionaries(st.integers(0, 9), st.lists(st.sampled_from("0123456789abcdef"), unique=True)))
-def test_exactly_the_first_of_each_text_stays(doc_ids: dict[int, list[str]]) -> None:
-    dropped = cross_split_duplicates(doc_ids)
+@given(st.dictionaries(st.integers(0, 9), st.lists(st.sampled_from("0123456789abcdef"), unique=True)), st.integers(1, 20))
+def test_exactly_the_first_of_each_text_stays_however_many_are_sorted_at_once(doc_ids: dict[int, list[str]], at_once: int) -> None:
+    dropped = duplicates(doc_ids, at_once)
     kept = [(number, i) for number in sorted(doc_ids) for i in range(len(doc_ids[number])) if i not in dropped[number]]
     texts = [doc_ids[number][i] for number, i in kept]
     assert sorted(texts) == sorted({t for found in doc_ids.values() for t in found})

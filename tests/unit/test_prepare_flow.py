@@ -14,7 +14,8 @@ from corpus_prep.dedup import contamination_table
 from corpus_prep.pass_one import Plan, pass_one
 from corpus_prep.selection import sampled, select_documents
 from corpus_prep.splits import plan_splits, read_split
-from corpus_prep.tables import SpanPool, length_bin, pack, reduce_tables, subset_of, unpack
+from corpus_prep.stages import Stages
+from corpus_prep.tables import SpanPool, length_bin, pack, subset_of, unpack
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import InputError, ResourceError
 from ernie_core.manifest import read_manifest
@@ -183,7 +184,7 @@ def test_a_split_that_ends_its_worker_three_times_is_named(tmp_path: Path, corpu
 def test_work_on_a_split_is_skipped_only_when_all_it_depends_on_is_equal(corpus: Path, whole: Path) -> None:
     split = plan_splits({"one": {"reader": "text", "path": str(corpus / "*.txt")}}, SETTINGS["split_bytes"])[0]
     tables = {"contamination.npy": json.loads((whole / "entries" / "1-00000.json").read_bytes())["inputs"]["benchmarks"]}
-    assert pass_one(split, Plan(str(whole), 7, SETTINGS, ("toy",), tables)) == []
+    assert pass_one(split, Plan(str(whole), 7, SETTINGS, ("toy",), tables), Stages()) == []
 
 
 def test_text_and_parquet_hold_the_seeds_five_fields(whole: Path) -> None:
@@ -194,21 +195,9 @@ def test_text_and_parquet_hold_the_seeds_five_fields(whole: Path) -> None:
         assert len({len(f.split(" ")) for f in fields[:4]}) == 1
 
 
-def test_frequent_lines_are_those_in_more_than_half_a_percent_of_documents() -> None:
-    part = {
-        "source": "c",
-        "doc_ids": [f"{i}" for i in range(1000)],
-        "chars": [1] * 1000,
-        "tokens": {"好": 3},
-        "lines": {"多": 6, "少": 5},
-        "negatives": {"train": [], "valid": []},
-    }
-    assert reduce_tables({0: part}, None, 100).lines == ("多",)
-
-
 def test_pool_draws_the_same_length_from_another_document() -> None:
     def span(doc_id: str, text: str) -> list[object]:
-        return [0, doc_id, "s", f"work of {doc_id}", length_bin(len(text)), [[list(text), [], None]]]
+        return [0, doc_id, "s", f"work of {doc_id}", length_bin(len(text)), [["\x7f".join(text), [], None]]]
 
     pool = SpanPool([span("a", "一二三四五"), span("b", "六七八九十"), span("c", "长" * 70)])
     assert {pool.draw("s", 5, "a", k).doc_id for k in range(9)} == {"b"}  # type: ignore[union-attr]
@@ -220,22 +209,15 @@ def test_pool_draws_the_same_length_from_another_document() -> None:
 
 
 def test_pool_draws_a_text_with_a_word() -> None:
-    held = [[n, f"{n}", "s", f"work {n % 2}", length_bin(4), [[["北京", word], [], None]]] for n, word in enumerate(["下雨", "刮风", "下雨", "天晴"])]
+    held = [
+        [n, f"{n}", "s", f"work {n % 2}", length_bin(4), [[f"北京\x7f{word}", [], None]]] for n, word in enumerate(["下雨", "刮风", "下雨", "天晴"])
+    ]
     pool = SpanPool(held)
     assert {pool.draw("s", 4, "x", k, word="下雨").doc_id for k in range(9)} == {"0", "2"}  # type: ignore[union-attr]
     assert {pool.draw("s", 4, "0", k, word="下雨").doc_id for k in range(9)} == {"2"}  # type: ignore[union-attr]
     assert {pool.draw("s", 4, "x", k, "work 1", "北京").doc_id for k in range(9)} == {"1", "3"}  # type: ignore[union-attr]
     assert pool.draw("s", 4, "x", 0, "work 1", "下雨") is None
     assert pool.draw("s", 4, "x", 0, word="大连") is None
-
-
-def test_the_pool_keeps_so_many_spans_of_every_length_whatever_their_order() -> None:
-    spans = [[rank, f"{n}-{rank}", "s", "", n, []] for n in (1, 2) for rank in range(700)]
-    table = reduce_tables(
-        {i: {"source": "c", "doc_ids": [], "chars": [], "tokens": {"好": 1}, "lines": {}, "negatives": {"train": part, "valid": []}} for i, part in enumerate((spans[::2], spans[::-2]))},
-        None, 100,
-    ).negatives["train"]  # fmt: skip
-    assert table == [span for n in (1, 2) for span in spans if span[4] == n and span[0] < 500]
 
 
 def test_length_bins_rise_without_a_gap() -> None:

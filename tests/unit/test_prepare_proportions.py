@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-import json
+from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from prepare_helper import run_prepare, write_corpus
 
+from corpus_prep.offers import DOCUMENT
 from corpus_prep.proportions import beyond_weight, kept_shares
+from ernie_core.seeding import combine, key
 
 CORPORA = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 10**6), min_size=1)
 
@@ -36,15 +39,29 @@ def test_shares_by_hand() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2**63), st.integers(1, 50)), max_size=60, unique_by=lambda d: d[0]), st.integers(1, 5))
 def test_which_documents_stay_does_not_depend_on_splits(documents: list[tuple[int, int]], size: int) -> None:
-    def stay(chunks: list[list[tuple[int, int]]]) -> set[str]:
-        parts = {i: {"source": "b", "doc_ids": [f"{n:x}" for n, _ in c], "chars": [size for _, size in c]} for i, c in enumerate(chunks)}
-        parts[len(chunks)] = {"source": "a", "doc_ids": ["other"], "chars": [100]}
-        out, _ = beyond_weight(parts, {i: [] for i in parts}, {"b": 0.5})
-        return {doc_id for i, part in parts.items() for j, doc_id in enumerate(part["doc_ids"]) if j not in out[i]}
+    def stay(chunks: list[list[tuple[int, int]]]) -> set[int]:
+        tables = {i: np.array(chunk, DOCUMENT) for i, chunk in enumerate(chunks)} | {len(chunks): np.array([(1 << 63, 100)], DOCUMENT)}
+        sources = dict.fromkeys(range(len(chunks)), "b") | {len(chunks): "a"}
+        out, _ = beyond_weight(tables, sources, {i: np.zeros(0, np.int32) for i in tables}, {"b": 0.5})
+        return {n for i, chunk in enumerate(chunks) for j, (n, _) in enumerate(chunk) if j not in out[i]}
 
     whole = stay([documents])
     assert stay([documents[i : i + size] for i in range(0, len(documents), size)]) == whole
-    assert sum(size for n, size in documents if f"{n:x}" in whole) <= 100
+    kept = sum(size for n, size in documents if n in whole)
+    order = sorted(documents, key=lambda document: int(combine(key("weight"), np.array([document[0]], np.uint64))[0]))
+    fitting = [n for (n, _), total in zip(order, accumulate(size for _, size in order), strict=True) if total <= 100]
+    assert kept <= 100
+    assert whole == set(fitting)
+
+
+def test_documents_that_are_out_already_neither_count_nor_are_named_again() -> None:
+    tables = {0: np.array([(i, 10) for i in range(20)], DOCUMENT), 1: np.array([(99, 50)], DOCUMENT)}
+    out = {0: np.arange(10, dtype=np.int32), 1: np.zeros(0, np.int32)}
+    beyond, shares = beyond_weight(tables, {0: "b", 1: "a"}, out, {"b": 0.5})
+    assert shares == {"a": 1.0, "b": pytest.approx(0.5)}
+    assert len(beyond[0]) == 5
+    assert beyond[0].min() >= 10
+    assert len(beyond[1]) == 0
 
 
 def test_documents_beyond_a_corpus_s_weight_are_left_out_counted_and_lend_no_negative(tmp_path: Path) -> None:
@@ -54,5 +71,5 @@ def test_documents_beyond_a_corpus_s_weight_are_left_out_counted_and_lend_no_neg
     assert facts["by_source"]["one"]["beyond_weight"] == 0
     assert 0.15 < facts["text_shares"]["two"] <= 0.25
     assert sum(facts["text_shares"].values()) == pytest.approx(1)
-    dropped = json.loads((tmp_path / "out" / "tables" / "duplicates.json").read_bytes())
-    assert sum(map(len, dropped.values())) == facts["beyond_weight"] + facts["duplicates"]
+    dropped = np.load(tmp_path / "out" / "tables" / "duplicates.npy")
+    assert len(dropped) == facts["beyond_weight"] + facts["duplicates"]

@@ -1,0 +1,48 @@
+"""What a person would write instead of pass 1: one process, jieba, a Counter and JSON lines. The peer of `test_bench_pass1`, which runs it.
+
+It does the work of pass 1 that counts: reads documents, normalises them, leaves equal ones out, cuts sentences and words, tags words by
+jieba's dictionary, counts words and characters, and writes the result. It looks for no benchmark text, measures no filter and offers no negatives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jieba
+
+from corpus_prep.sentences import split_sentences
+from ernie_core.normalise import normalise
+
+
+def dictionary_tags() -> dict[str, str]:
+    rows = (line.split(" ") for line in (Path(jieba.__file__).parent / "dict.txt").read_text(encoding="utf-8").split("\n"))
+    return {row[0]: row[2] for row in rows if len(row) == 3}
+
+
+def plain_pass1(source: Path, target: Path, tags: dict[str, str]) -> dict[str, int]:
+    """Write `target` and return how many documents, characters and words it holds."""
+    words: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
+    seen: set[str] = set()
+    documents = 0
+    with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as out:
+        for line in lines:
+            row: dict[str, Any] = json.loads(line)
+            paragraphs = [pair[0] for text in row["text"].split("\n") if (pair := normalise(text))[0]]
+            whole = "".join(paragraphs)
+            if not whole or whole in seen:
+                continue
+            seen.add(whole)
+            characters.update(whole)
+            document = []
+            for paragraph in paragraphs:
+                cut = [jieba.lcut(sentence) for sentence in split_sentences(paragraph)]
+                document.append([[[word, tags.get(word, "")] for word in sentence] for sentence in cut])
+                for sentence in cut:
+                    words.update(sentence)
+            out.write(json.dumps(document, ensure_ascii=False) + "\n")
+            documents += 1
+    return {"documents": documents, "chars": characters.total(), "words": words.total()}
