@@ -71,7 +71,10 @@ class Resemblance:
 
 
 def near_duplicates(
-    signatures_of: Mapping[int, NDArray[np.uint16]], dropped: Mapping[int, Sequence[int]], threshold: float, at_once: int = BUCKETED_AT_ONCE
+    signatures_of: Mapping[int, NDArray[np.uint16]],
+    dropped: Mapping[int, Sequence[int] | NDArray[np.int32]],
+    threshold: float,
+    at_once: int = BUCKETED_AT_ONCE,
 ) -> list[Resemblance]:
     """Return the documents that resemble an earlier one which stays, by (split, index); the smallest of all that resemble each other stays.
 
@@ -103,7 +106,7 @@ def near_duplicates(
     return _resolved(estimates, numbers, firsts)
 
 
-def _compared(signature: NDArray[np.uint16], dropped: Sequence[int]) -> NDArray[np.bool_]:
+def _compared(signature: NDArray[np.uint16], dropped: Sequence[int] | NDArray[np.int32]) -> NDArray[np.bool_]:
     held = np.asarray(signature.any(axis=0))
     held[list(dropped)] = False
     return held

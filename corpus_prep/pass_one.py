@@ -120,13 +120,18 @@ def _settings(plan: Plan) -> list[Any]:
     return [*(plan.settings[k] for k in keys), *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share"))]
 
 
+@functools.lru_cache(maxsize=1)
+def _entity_tags(segmenter: Segmenter) -> EntityTags:
+    return EntityTags(segmenter.tag)
+
+
 def segment_documents(documents: Sequence[CleanDocument], source: str, segmenter: Segmenter, stages: Stages | None = None) -> list[Document]:
     """Return the documents cut into sentences, words and entities; words that their files had cut are kept. Many at once are faster."""
     stages = stages or Stages()
     paragraphs = [[list(_pieces(*p, w)) for p, w in zip(d.paragraphs, d.words or repeat(()), strict=False)] for d in documents]
     uncut = [lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words]
     stages.ends("units")
-    cut, tags = iter(segmenter.words(uncut)), EntityTags(segmenter.tag)
+    cut, tags = iter(segmenter.words(uncut)), _entity_tags(segmenter)
     stages.ends("segment")
     built = [
         Document(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -49,24 +50,22 @@ def beyond_weight(
         weights: see `kept_shares`.
     """
 
-    def chars_of(number: int) -> NDArray[np.int64]:
-        found = documents[number]["chars"].astype(np.int64)
-        found[left_out[number]] = 0
-        return found
-
-    def ranks_of(number: int) -> NDArray[np.uint64]:
-        return combine(key("weight"), documents[number]["id"])
+    def of(number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Return the documents' ranks, and their characters, 0 for those that are out."""
+        chars = documents[number]["chars"].astype(np.int64)
+        chars[left_out[number]] = 0
+        return combine(key("weight"), documents[number]["id"]), chars
 
     chars: Counter[str] = Counter()
     for number in sorted(documents):
-        chars[sources[number]] += int(chars_of(number).sum())
+        chars[sources[number]] += int(of(number)[1].sum())
     shares = kept_shares(chars, weights)
     beyond = {number: np.zeros(0, np.int32) for number in documents}
     for source in sorted(name for name, share in shares.items() if share < 1):
         mine = [number for number in sorted(documents) if sources[number] == source]
-        last = _last_rank([lambda n=n: (ranks_of(n), chars_of(n)) for n in mine], shares[source] * chars[source] + 1e-6)
+        last = _last_rank([functools.partial(of, number) for number in mine], shares[source] * chars[source] + 1e-6)
         for number in mine:
-            out = ranks_of(number) > last if last is not None else np.ones(len(documents[number]), bool)
+            out = of(number)[0] > last if last is not None else np.ones(len(documents[number]), bool)
             out[left_out[number]] = False
             beyond[number] = np.flatnonzero(out).astype(np.int32)
     return beyond, shares

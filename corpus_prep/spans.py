@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from itertools import compress
 
 from ernie_core.normalise import is_run_char
 from ernie_core.schemas import ENTITY, Sentence, Unit
 
 MAX_ENTITY_CHARS = 8
+_MAX_KNOWN = 1 << 18
 _JOINT = re.compile(rb"[\x01\x03][\x02\x03]")
 # Tags of jieba's dictionary (ICTCLAS): nr person, nrt transliterated, nrfg full name; ns place; nt organisation; nz other proper name.
 _ENTITY_TAG = re.compile(r"nr|ns|nt|nz")
@@ -44,7 +46,7 @@ def merge_runs(words: list[str]) -> list[str]:
 class EntityTags(dict[str, str]):
     """Word -> nr, ns, nt or nz if it may be an entity or part of one, else "": two characters or more, no punctuation, so tagged.
 
-    Each word is looked at once, which spares most of the time that entities take.
+    Each word is looked at once, which spares most of the time that entities take; of very many words all are forgotten now and then.
     """
 
     def __init__(self, tag_of: Callable[[str], str]) -> None:
@@ -52,6 +54,8 @@ class EntityTags(dict[str, str]):
         self._tag_of = tag_of
 
     def __missing__(self, word: str) -> str:
+        if len(self) >= _MAX_KNOWN:
+            self.clear()
         match = _ENTITY_TAG.match(self._tag_of(word)) if len(word) > 1 and word.isalnum() else None
         tag = self[word] = match.group() if match else ""
         return tag
@@ -65,9 +69,8 @@ def entities(words: Sequence[str], tags: EntityTags) -> tuple[Unit, ...]:
     tagged = list(map(tags.__getitem__, words))
     found: list[Unit] = []
     last_tag, last_end, num_chars = "", -1, 0
-    for i, tag in enumerate(tagged) if any(tagged) else ():
-        if not tag:
-            continue
+    for i in compress(range(len(tagged)), tagged):
+        tag = tagged[i]
         if tag == last_tag and last_end == i and num_chars + len(words[i]) <= MAX_ENTITY_CHARS:
             found[-1] = Unit(found[-1].start, i + 1, ENTITY)
             num_chars += len(words[i])
