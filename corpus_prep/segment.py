@@ -64,6 +64,9 @@ class Segmenter(Protocol):
     def words(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the words of each normalised text; they join back to it, white space included."""
 
+    def __hash__(self) -> int:
+        """Return what object has: one segmenter serves a whole process."""
+
     def tag(self, word: str) -> str:
         """Return a word's part-of-speech tag, of jieba's kind (nr, ns, nt, nz and others), "" if there is none."""
 
