@@ -1,4 +1,4 @@
-# demo: raw text to benchmark report on real Chinese text    test: the test suite (what CI runs)    check: format, lint, types, fast tests    bench: speed beside peers
+# demo: raw text to benchmark report on real Chinese text    test: the test suite (what CI runs)    test-slow: what is too long for it    check: format, lint, types, fast tests    bench: speed beside peers
 # Each sets up .venv from requirements.lock first if it is missing or the lock has changed.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check bench
+.PHONY: demo test test-slow check bench
 .DELETE_ON_ERROR:
 
 $(STAMP): requirements.lock pyproject.toml
@@ -21,6 +21,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -n 0 --timeout 3600
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -56,6 +56,18 @@ def read_entry(folder: Path, name: str) -> Entry:
         ) from e
 
 
+def unnamed(folder: Path, num_splits: int) -> list[Path]:
+    """Return files beside those of a finished preparation's splits that no entry names, such as those of splits that are gone.
+
+    Raises:
+        IntegrityError: E-ENTRY.
+    """
+    names = [f"{number}-{split:05d}" for number in (1, 2) for split in range(num_splits)]
+    named = {entry_path(folder, name) for name in names} | {folder / file.path for name in names for file in read_entry(folder, name).files}
+    places = {folder / path.relative_to(folder).parts[0] for path in named}
+    return [path for place in sorted(places) for path in place.rglob("*") if path.is_file() and path not in named]
+
+
 def reasons_to_work(folder: Path, name: str, inputs: Mapping[str, str]) -> list[str]:
     """Return why the work must be done: nothing if a whole entry of the same inputs is there.
 
@@ -78,13 +90,27 @@ def reasons_to_work(folder: Path, name: str, inputs: Mapping[str, str]) -> list[
     return []
 
 
-def begin(folder: Path, name: str, what: str) -> None:
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a split's work. `last`: the work ended its worker before, and after this attempt no other is made."""
+
+    note_path: Path
+    last: bool
+
+    def note(self, what: str) -> None:
+        """Leave word of what is done next, for the case that the process does not live to tell."""
+        with disk_errors(self.note_path):
+            self.note_path.write_text(what, encoding="utf-8")
+
+
+def begin(folder: Path, name: str, what: str) -> Attempt:
     """Count an attempt at a split's work, so that a split which kills its worker does not do so for ever.
 
     Raises:
-        ResourceError: E-SPLIT-DIES, three attempts of this run ended without a result.
+        ResourceError: E-SPLIT-DIES, three attempts of this run ended without a result; names the document that the last one noted.
     """
     attempts = folder / "attempts"
+    note = attempts / f"{name}.note"
     with disk_errors(attempts):
         attempts.mkdir(parents=True, exist_ok=True)
         for number in range(1, MAX_ATTEMPTS + 1):
@@ -92,10 +118,11 @@ def begin(folder: Path, name: str, what: str) -> None:
                 os.close(os.open(attempts / f"{name}.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             except FileExistsError:
                 continue
-            return
+            return Attempt(note, number == MAX_ATTEMPTS)
+    found = note.read_text(encoding="utf-8") if note.exists() else ""
     raise ResourceError(
-        "E-SPLIT-DIES", f"a split ended its worker {MAX_ATTEMPTS} times", where=what, found="no result and no error",
-        fix="give more memory, or make prepare.split_bytes smaller; the system log may name the signal",
+        "E-SPLIT-DIES", f"a split ended its worker {MAX_ATTEMPTS} times", where=what, found=found or "no result and no error",
+        fix="take that document out, give more memory, or make prepare.split_bytes smaller; the system log may name the signal",
     )  # fmt: skip
 
 
@@ -103,5 +130,5 @@ def commit(folder: Path, name: str, inputs: Mapping[str, str], files: Sequence[F
     """Write the entry of finished work, whose files are in place."""
     failpoint("data.before_entry")
     atomic_write(entry_path(folder, name), canonical_json(asdict(Entry(dict(inputs), tuple(files), dict(facts)))))
-    for number in range(1, MAX_ATTEMPTS + 1):
-        (folder / "attempts" / f"{name}.{number}").unlink(missing_ok=True)
+    for ending in (*range(1, MAX_ATTEMPTS + 1), "note"):
+        (folder / "attempts" / f"{name}.{ending}").unlink(missing_ok=True)

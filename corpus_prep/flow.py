@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -29,7 +30,7 @@ from corpus_prep.splits import Split, plan_splits
 from corpus_prep.stages import Stages, shares_line, stage_metrics
 from corpus_prep.tables import unpack
 from ernie_core import errors
-from ernie_core.errors import ErnieError
+from ernie_core.errors import ErnieError, RecipeError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
 from ernie_core.normalise import NORMALISER_NAME, Normaliser
 from ernie_core.vocab import Vocab
@@ -38,6 +39,11 @@ Say = Callable[[str], None]
 Log = Callable[[Mapping[str, float]], None]
 _PASSES: dict[str, Callable[[Split, Plan, Stages], list[str]]] = {"1": pass_one, "2": pass_two}
 _MAX_SAID = 5
+UNPICKLING = (
+    "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION", "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE", "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
+    "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
+)  # fmt: skip
+"""Variables by which Ray 2.60 unpickles what stands in WebDataset and Parquet files."""
 
 
 def prepare(
@@ -163,6 +169,7 @@ def run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, worker
 
 def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> Iterator[_Outcome]:
     """Yield what came of splits as Ray Data finishes them: one split a row, one row a block, so one a task."""
+    check_environment()
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -194,6 +201,16 @@ class _Outcome:
 def _work(number: str, split: Split, plan: Plan) -> _Outcome:
     stages = Stages()
     return _Outcome(split.number, _PASSES[number](split, plan, stages), stages.seconds)
+
+
+def check_environment() -> None:
+    """Refuse an environment in which Ray Data would unpickle what it finds in data files (reliability S7).
+
+    Raises:
+        RecipeError: E-ENVIRONMENT.
+    """
+    if found := [name for name in UNPICKLING if os.environ.get(name, "0").lower() not in {"", "0", "false"}]:
+        raise RecipeError("E-ENVIRONMENT", "Ray Data would run code from data files", found=", ".join(found), fix="unset it; nothing here needs it")
 
 
 def _work_row(row: dict[str, Any], *, number: str, plan: Plan) -> dict[str, Any]:

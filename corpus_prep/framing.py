@@ -112,7 +112,7 @@ def quoted_records(lines: Iterator[bytes]) -> Iterator[bytes]:
                 break
         if not held:
             return
-        if marks % 2:
+        if marks % 2 or (size > MAX_QUOTED_BYTES and len(held) > 1):
             yield held[0]
             again.extendleft(reversed(held[1:]))
         else:

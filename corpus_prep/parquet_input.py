@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from corpus_prep.inputs import MAX_PARTS, Part
 from corpus_prep.stores import InputFile, open_input
+from ernie_core.data.parquet_format import UNREADABLE
 from ernie_core.errors import InputError, printable
 
 _BATCH_ROWS = 1024
@@ -38,7 +39,9 @@ def parquet_parts(file: InputFile, columns: Mapping[str, bool], corpus: str, par
             schema, metadata = parquet.schema_arrow, parquet.metadata
             size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
             rows = metadata.num_rows
-    except (pa.ArrowException, OSError) as e:
+    except InputError:
+        raise
+    except UNREADABLE as e:
         raise _damaged(file.path, e) from e
     held = {field.name: field.type for field in schema}
     problems = [f"{name} is missing" for name in columns if name not in held]
@@ -61,7 +64,9 @@ def parquet_rows(part: Part, columns: Iterable[str]) -> bytes:
     """
     try:
         return b"".join(_lines(part, list(dict.fromkeys(columns))))
-    except (pa.ArrowException, OSError) as e:
+    except InputError:
+        raise
+    except UNREADABLE as e:
         raise _damaged(part.path, e) from e
 
 

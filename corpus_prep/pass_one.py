@@ -18,17 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus_prep.clean import CleanDocument
-from corpus_prep.commit import begin, commit, reasons_to_work
+from corpus_prep.commit import Attempt, begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
 from corpus_prep.near import signatures
 from corpus_prep.offers import document_table, offer_negatives, offered_counts
+from corpus_prep.readers.base import all_readers
 from corpus_prep.segment import Segmenter, load_segmenter, segmenter_name
 from corpus_prep.selection import select_documents
 from corpus_prep.sentences import split_sentences
 from corpus_prep.spans import EntityTags, make_sentence
-from corpus_prep.splits import Split, read_split
+from corpus_prep.splits import Piece, Split, read_split
 from corpus_prep.stages import Stages
 from corpus_prep.tables import pack
+from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, atomic_write, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
@@ -48,9 +50,10 @@ class Plan:
 
 
 def split_name(split: Split) -> str:
-    """Return the split as messages name it: corpus, files and bytes."""
+    """Return the split as messages name it: number, corpus, files and bytes."""
     first, last = split.parts[0], split.parts[-1]
-    return f"corpus {split.corpus}, {first.path} bytes {first.start}-{first.end}" + (f" to {last.path}" if len(split.parts) > 1 else "")
+    files = f"{first.path} bytes {first.start}-{first.end}" + (f" to {last.path}" if len(split.parts) > 1 else "")
+    return f"split {split.number} of corpus {split.corpus}, {files}, {split.size_bytes} bytes"
 
 
 @functools.lru_cache(maxsize=2)
@@ -84,10 +87,12 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     reasons = reasons_to_work(folder, name, inputs)
     if not reasons:
         return []
-    begin(folder, name, split_name(split))
+    attempt = begin(folder, name, split_name(split))
     contamination = _contamination(folder / "tables" / "contamination.npy", plan.benchmarks, plan.tables["contamination.npy"])
     segmenter = load_segmenter()
     stages.ends("read")
+    if attempt.last:
+        _one_by_one(split, pieces, contamination, plan, attempt)
     selection = select_documents(split, pieces, contamination, settings, stages)
     built = segment_documents(selection.kept, split.corpus, segmenter, stages)
     made: dict[str, Any] = {"ids": document_table(built)}
@@ -112,6 +117,18 @@ def _npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _one_by_one(split: Split, pieces: Sequence[Piece], contamination: Contamination, plan: Plan, attempt: Attempt) -> None:
+    """Do the same work record by record, naming each beforehand, so that one which ends its worker is known."""
+    framing = all_readers()[split.reader].framing(split.settings["options"])
+    for piece in pieces:
+        for offset, record in framing.records(piece.data):
+            at = piece.offset + offset
+            attempt.note(f"it dies at {printable(piece.path, 400)} byte {at}, a record of {len(record)} bytes")
+            alone = select_documents(split, [replace(piece, offset=at, data=record)], contamination, plan.settings)
+            segment_documents(alone.kept, split.corpus, load_segmenter())
+    attempt.note("it dies at no single document, but at all of them together")
 
 
 def _settings(plan: Plan) -> list[Any]:

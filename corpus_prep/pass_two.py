@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from corpus_prep.boilerplate import without_lines
-from corpus_prep.commit import begin, commit, read_entry, reasons_to_work
+from corpus_prep.commit import Attempt, begin, commit, read_entry, reasons_to_work
 from corpus_prep.pass_one import Plan, software, split_name
 from corpus_prep.splits import Split
 from corpus_prep.stages import Stages
@@ -23,6 +23,7 @@ from corpus_prep.tables import SUBSETS, SpanPool, load_pool, subset_of, unpack
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import write_shard
+from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, sha256_of, verified_path
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
@@ -77,7 +78,7 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     stages.ends("check done work")
     if not reasons:
         return []
-    begin(folder, name, split_name(split))
+    attempt = begin(folder, name, split_name(split))
     rows = unpack(verified_path(folder, documents_file).read_bytes())
     left_out = set(dropped)
     cut = [without_lines(Document.from_json(row), frozenset(lines)) for i, row in enumerate(rows) if i not in left_out]
@@ -86,6 +87,8 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     tasks = all_tasks()
     files: list[FileEntry] = []
     facts: dict[str, Any] = {"boilerplate": {"lines": sum(taken for _, taken in cut), "documents": len(cut) - len(held)}}
+    if attempt.last:
+        _one_by_one(held, plan, tools, attempt)
     for task_name in sorted(plan.settings["tasks"]):
         facts[task_name] = _build_task(tasks[task_name], held, split, plan, tools, files, stages)
     commit(folder, name, inputs, files, facts)
@@ -93,27 +96,44 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     return reasons
 
 
+def _one_by_one(held: Sequence[Document], plan: Plan, tools: Tools, attempt: Attempt) -> None:
+    """Build each document's samples alone, naming it beforehand, so that one which ends its worker is known."""
+    tasks = all_tasks()
+    for document in held:
+        size = sum(len(s.original) for p in document.paragraphs for s in p)
+        for name in sorted(plan.settings["tasks"]):
+            attempt.note(f"it dies at document {document.doc_id} of {printable(document.work)}, {size} characters, in task {name}")
+            subset = subset_of(document.doc_id, plan.settings["valid_share"], plan.seed)
+            list(tasks[name].build([document], _context(tasks[name], subset, plan, tools), Counter()))
+    attempt.note("it dies at no single document, but at all of them together")
+
+
+def _context(task: Task, subset: str, plan: Plan, tools: Tools) -> BuildContext:
+    vocab = tools.tokenizer.vocab
+    options = task.complete(plan.settings["tasks"][task.name])
+    return BuildContext(
+        tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, plan.settings["max_seq_len"], plan.seed, tools.pools[subset], tools.lines, options
+    )
+
+
 def _build_task(
     task: Task, held: Sequence[Document], split: Split, plan: Plan, tools: Tools, files: list[FileEntry], stages: Stages
 ) -> dict[str, Any]:
     """Write a task's shards of one split, appending to `files`; return {"drops", "train", "valid"}."""
     settings = plan.settings
-    options = task.complete(settings["tasks"][task.name])
     vocab = tools.tokenizer.vocab
     drops: Counter[str] = Counter()
     facts: dict[str, Any] = {}
     for subset in SUBSETS:
         mine = [d for d in held if subset_of(d.doc_id, settings["valid_share"], plan.seed) == subset]
-        context = BuildContext(
-            tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, settings["max_seq_len"], plan.seed, tools.pools[subset], tools.lines, options
-        )
+        context = _context(task, subset, plan, tools)
         token_labels = [task.name] if task.level == "token" else []
         samples = list(task.build(mine, context, drops))
         stages.ends(f"build {task.name}")
         rows = Rows.from_samples(samples, token_labels)
         stages.ends("rows")
         name = f"shards/{task.name}/{subset}-{split.number:05d}"
-        classes = task.classes(options)
+        classes = task.classes(context.options)
         check_rows(
             rows, vocab_size=vocab.size, max_positions=settings["max_seq_len"], sent_types=16, classes=classes if task.level == "sentence" else 0,
             where=name, token_classes={task.name: classes}, pad_id=vocab.pad_id,

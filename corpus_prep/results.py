@@ -47,7 +47,8 @@ def check_documents(entries: Mapping[int, Entry], max_reject_fraction: float, sa
     fix = (
         f"convert the files to UTF-8 (they look like {', '.join(guesses)})" if guesses else "mend these records, or raise prepare.max_reject_fraction"
     )
-    if rejected >= MIN_REJECTS and rejected > max_reject_fraction * read:
+    whole_files = any(r["offset"] == 0 and r["encoding"] == "utf-16" for r in rejects)  # it has no line breaks to cut records at
+    if (rejected >= MIN_REJECTS or whole_files) and rejected > max_reject_fraction * read:
         raise InputError(
             "E-REJECTS", "too many documents cannot be read", where=first, expected=f"at most {max_reject_fraction:.2%}",
             found=f"{rejected} of {read}", fix=fix,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from corpus_prep.framing import LINES, QUOTED, ROWS, Framing
-from corpus_prep.readers.base import Option, Options, Record, no_surrogates
+from corpus_prep.readers.base import Option, Options, Record, no_surrogates, parse_json
 
 csv.field_size_limit(1 << 30)  # records are bounded before they come here
 FORMATS: dict[str, Framing] = {"jsonl": LINES, "parquet": ROWS, "csv": QUOTED, "tsv": LINES}
@@ -61,7 +60,7 @@ class Row:
                 raise ValueError(f"{len(found)} columns where the header has {len(record.columns)}")
             self._values = {**dict(enumerate(found, 1)), **dict(zip(record.columns, found, strict=False))}
             return
-        value = json.loads(text)
+        value = parse_json(text)
         if not isinstance(value, dict):
             raise ValueError("no JSON object")  # noqa: TRY004 - every rejection is a ValueError
         self._values = value

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,8 @@ from ernie_core.failpoints import failpoint
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+TEMPORARY = ".tmp-"
+"""How names of files begin that are being written."""
 _verified: dict[Path, tuple[int, int, str]] = {}
 
 
@@ -65,8 +67,13 @@ def file_sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn operating-system errors about space and permission into ResourceError that names path and remedy (reliability F21, F24)."""
+def disk_errors(path: Path, needed_bytes: int = 0) -> Iterator[None]:
+    """Turn operating-system errors about space and permission into ResourceError that names path and remedy (reliability F21, F24).
+
+    Args:
+        path: what is written.
+        needed_bytes: its size where that is known, for the message.
+    """
     try:
         yield
     except OSError as e:
@@ -76,7 +83,8 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "E-DISK-FULL",
                 "no space left to write",
                 where=str(path),
-                found=f"{free} bytes free",
+                expected=f"room for {needed_bytes} bytes" if needed_bytes else "",
+                found=f"{free} bytes free" + (", and a limit on the size of files" if e.errno == errno.EFBIG else ""),
                 fix="free space and run the same command again; finished work is kept",
             ) from e
         if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -102,10 +110,10 @@ def atomic_write(path: Path, data: bytes) -> FileEntry:
     Returns:
         The entry for a manifest, its path being only the file's name.
     """
-    with disk_errors(path):
+    with disk_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
         failpoint("data.before_tmp")
-        temp = path.parent / f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
+        temp = path.parent / f"{TEMPORARY}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             with temp.open("wb") as f:
                 f.write(memoryview(data)[: len(data) // 2])
@@ -178,7 +186,11 @@ def read_manifest(folder: Path, step: str | None = None) -> Manifest:
         manifest = _from_body(body, digest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise IntegrityError(
-            "E-MANIFEST", "manifest is damaged", where=str(path), found=str(e), fix="delete this step's folder and run the step again"
+            "E-MANIFEST",
+            "manifest is damaged",
+            where=str(path),
+            found=str(e),
+            fix="delete this file and run the same command again: what is whole is kept",
         ) from e
     if step is not None and manifest.step != step:
         raise IntegrityError(
@@ -196,43 +208,38 @@ def inside(folder: Path, relative: str) -> Path:
     return path
 
 
-def verified_path(folder: Path, entry: FileEntry, code: str = "E-SHARD-HASH") -> Path:
+def verified_path(folder: Path, entry: FileEntry, code: str = "E-SHARD-HASH", siblings: Sequence[FileEntry] = ()) -> Path:
     """Return the path of a manifest's file after checking size and SHA-256, once per process and version of the file.
+
+    Args:
+        folder: the step's folder.
+        entry: the manifest's entry of the file.
+        code: of the error.
+        siblings: other entries; where the file is one of these under a wrong name, the error says so.
 
     Raises:
         IntegrityError: E-SHARD-MISSING, or `code` when size or hash differ.
     """
     path = inside(folder, entry.path)
+    fix = f"restore it, or delete {folder / MANIFEST_NAME} and run the same command again: what is whole is kept"
     try:
         stat = path.stat()
     except FileNotFoundError:
-        raise IntegrityError(
-            "E-SHARD-MISSING",
-            "a file named by the manifest is gone",
-            where=str(path),
-            fix="restore it, or delete the step's folder and run the step again",
-        ) from None
+        raise IntegrityError("E-SHARD-MISSING", "a file named by the manifest is gone", where=str(path), fix=fix) from None
     mark = (stat.st_size, stat.st_mtime_ns, entry.sha256)
     if _verified.get(path) == mark:
         return path
     if stat.st_size != entry.size_bytes:
-        raise IntegrityError(
-            code,
-            "file has another size than its manifest says",
-            where=str(path),
-            expected=f"{entry.size_bytes} bytes",
-            found=f"{stat.st_size} bytes",
-            fix="restore it, or delete the step's folder and run the step again",
-        )
+        expected, found = f"{entry.size_bytes} bytes", f"{stat.st_size} bytes{_whose(path, siblings)}"
+        raise IntegrityError(code, "file has another size than its manifest says", where=str(path), expected=expected, found=found, fix=fix)
     found = file_sha256(path)
     if found != entry.sha256:
-        raise IntegrityError(
-            code,
-            "file was changed or damaged",
-            where=str(path),
-            expected=f"sha256 {entry.sha256[:16]}…",
-            found=f"{found[:16]}…",
-            fix="restore it, or delete the step's folder and run the step again",
-        )
+        expected, found = f"sha256 {entry.sha256[:16]}…", f"{found[:16]}…{_whose(path, siblings)}"
+        raise IntegrityError(code, "file was changed or damaged", where=str(path), expected=expected, found=found, fix=fix)
     _verified[path] = mark
     return path
+
+
+def _whose(path: Path, siblings: Sequence[FileEntry]) -> str:
+    sha256 = file_sha256(path) if siblings else ""
+    return next((f", which is {entry.path} under another name" for entry in siblings if entry.sha256 == sha256), "")

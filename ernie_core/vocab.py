@@ -10,6 +10,7 @@ from pathlib import Path
 from ernie_core.errors import InputError, printable
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
+MAX_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ class Vocab:
         lines = data.split(b"\n")
         if lines[-1] == b"":
             lines.pop()
+        if len(lines) > MAX_TOKENS:
+            raise InputError(
+                "E-VOCAB-FORMAT", "too many lines", where=where, expected=f"at most {MAX_TOKENS}", found=str(len(lines)), fix="give a vocabulary file"
+            )
         tokens = tuple(_token(line, i, where) for i, line in enumerate(lines))
         _check(tokens, where)
         return Vocab(tokens)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ernie_core.manifest import MANIFEST_NAME
+from ernie_core.vocab import Vocab
 from pipelines.recipe_schema import Finetune, Model, Pretrain, Recipe
 from pipelines.workflow import run_folder, steps_of
 
@@ -21,6 +22,7 @@ TRAIN_TOKENS_PER_S = {"bf16": 19_000, "fp32": 2_600}  # of a 4 x 256 encoder, 2 
 TRIAL_S_PER_ROW = {"bf16": 0.004, "fp32": 0.036}  # of the same encoder, one training row once
 START_S = {"import": 5, "prepare": 15, "pretrain": 15, "finetune": 5, "report": 10}
 PROCESS_BYTES = 600_000_000  # a Python process with torch or jieba's dictionary and Ray
+LEAST_VOCAB = 64  # a built vocabulary may stay far below prepare.vocab_size
 DRIVER_BYTES = 1_500_000_000  # the driver and a local Ray
 
 
@@ -101,6 +103,24 @@ def estimate(recipe: Recipe) -> Estimate:
     trained = sum(recipe.pretrain.iterations.values()) * recipe.pretrain.batch_tokens if recipe.pretrain else 0
     steps = tuple(_step(recipe, step.name, used) for step in steps_of(recipe))
     return Estimate(size, tokens, rows, shards, trained, steps)
+
+
+def least_disk_bytes(recipe: Recipe) -> float:
+    """Return what the steps that are not done will still write at least: half of the shards' estimate, and checkpoints.
+
+    A checkpoint holds each weight and its two moments, 4 bytes each; one more than are kept stands there while it is written.
+    """
+    found = estimate(recipe)
+    done = {step.name for step in found.steps if step.done}
+    needed = {"prepare": found.shard_bytes / 2}
+    if recipe.pretrain is not None:
+        vocab_size = LEAST_VOCAB if recipe.prepare.vocab is None else Vocab.load(Path(recipe.prepare.vocab)).size
+        needed["pretrain"] = 3 * 4 * parameters(recipe.pretrain.model, vocab_size) * (recipe.pretrain.keep_checkpoints + 1)
+    return sum(max(0.0, size - _written(run_folder(recipe) / name)) for name, size in needed.items() if name not in done)
+
+
+def _written(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _step(recipe: Recipe, name: str, used: float) -> StepEstimate:

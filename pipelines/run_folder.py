@@ -1,4 +1,4 @@
-"""Whose folder is this: a run's folder, its lock, and the marks that tell ours from others' (reliability.md F16-F17, F24-F25)."""
+"""Whose folder is this: a run's folder, its lock, and the marks that tell ours from others' (reliability.md F16-F17, F23-F25)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ernie_core.errors import OutputError, ResourceError
-from ernie_core.manifest import atomic_write, canonical_json, disk_errors
+from ernie_core.manifest import TEMPORARY, atomic_write, canonical_json, disk_errors
 
 FORMAT = 1
 STEP_NAME, RUN_NAME, LOCK_NAME = "step.json", "run.json", ".lock"
@@ -30,7 +31,7 @@ def check_run_folder(run_folder: Path) -> None:
         if run_folder.exists() and not run_folder.is_dir():
             raise _foreign(run_folder, [run_folder.name])
         # A kill inside the first write of run.json leaves its temporary file.
-        names = sorted(p.name for p in run_folder.iterdir() if not p.name.startswith(f".tmp-{RUN_NAME}-")) if run_folder.exists() else []
+        names = sorted(p.name for p in run_folder.iterdir() if not p.name.startswith(f"{TEMPORARY}{RUN_NAME}-")) if run_folder.exists() else []
         if names not in ([], [LOCK_NAME]) and RUN_NAME not in names:
             raise _foreign(run_folder, names)
         check_writable(run_folder)
@@ -47,6 +48,23 @@ def check_writable(folder: Path) -> None:
         raise ResourceError(
             "E-PERMISSION", "cannot write here", where=str(existing), found=found, fix="choose another root, or change its permissions"
         )
+
+
+def check_space(folder: Path, needed_bytes: float, what: str) -> None:
+    """Refuse work for which the disk has no room (reliability F23).
+
+    Raises:
+        ResourceError: E-DISK-FULL.
+    """
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise ResourceError(
+            "E-DISK-FULL", f"not enough space for {what}", where=str(folder), expected=f"about {needed_bytes / 1e6:.1f} MB", found=f"{free / 1e6:.1f} MB free",
+            fix="free space, or choose another root; nothing was started",
+        )  # fmt: skip
 
 
 def _foreign(folder: Path, names: Sequence[str]) -> OutputError:
@@ -99,7 +117,7 @@ def read_step(folder: Path) -> dict[str, Any] | None:
     if not folder.exists():
         return None
     names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else [folder.name]
-    if not names or all(name.startswith(f".tmp-{STEP_NAME}-") for name in names):
+    if not names or all(name.startswith(f"{TEMPORARY}{STEP_NAME}-") for name in names):
         return None  # a kill inside the very first write leaves a temporary file
     try:
         body = json.loads((folder / STEP_NAME).read_bytes())

@@ -60,7 +60,14 @@ Around = Callable[[StepContext], AbstractContextManager[None]]
 
 
 def run_steps(
-    steps: Sequence[Step], run_folder: Path, say: Say, *, around: Around | None = None, new_run: bool = False, until: str | None = None
+    steps: Sequence[Step],
+    run_folder: Path,
+    say: Say,
+    *,
+    around: Around | None = None,
+    new_run: bool = False,
+    until: str | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Manifest]:
     """Bring every step up to date, parents first.
 
@@ -71,6 +78,7 @@ def run_steps(
         around: wraps each step that really runs (tracking).
         new_run: move a folder made with other settings aside, instead of refusing.
         until: stop after this step.
+        check: called before the first step, once the folder is known to be ours; raises to refuse the work.
 
     Returns:
         The manifest of each step that is up to date now, by name.
@@ -85,6 +93,7 @@ def run_steps(
     with locked(run_folder):
         for step in ordered:
             _check_ours(step, run_folder, new_run=new_run)
+        check()
         for step in ordered:
             done[step.name] = _bring_up_to_date(step, run_folder, done, say, around, new_run=new_run)
     return done
@@ -212,7 +221,7 @@ def _checked(step: Step, folder: Path, parents: Mapping[str, str]) -> Manifest:
                 where=str(path),
                 expected=f"{entry.size_bytes} bytes",
                 found=found,
-                fix="restore it, or delete the step's folder and run again",
+                fix=f"restore it, or delete {folder / MANIFEST_NAME} and run again: what is whole is kept",
             )
     return manifest
 

@@ -77,13 +77,13 @@ def open_run(
 def ship_rest(folder: Path, say: Say | None = None) -> None:
     """Send what an earlier command could not, of a step that is finished. Does not even load mlflow when there is nothing to send."""
     wanted = read_state(folder, Wanted)
-    if wanted is None:
+    if wanted is None or (wanted.status != "RUNNING" and outbox.all_taken(folder, wanted)):
         return
+    _load_mlflow()
     run = Run(folder, wanted, say or outbox.to_stderr)
     if wanted.status == "RUNNING":  # the driver was killed between the step's manifest and `finish`
         run.finish("FINISHED")
-    elif not outbox.all_taken(folder, wanted):
-        _load_mlflow()
+    else:
         run.attempt(FINISH_TIMEOUT_S)
 
 

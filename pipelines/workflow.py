@@ -6,6 +6,7 @@ Names, settings and parents stand here; the work of a step stands in the functio
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ernie_core.errors import PreemptedError
 from ernie_core.manifest import Manifest
 from pipelines.recipe_base import results_settings
 from pipelines.recipe_schema import Recipe
+from pipelines.run_folder import check_space
 from pipelines.steps import Say, Step, StepContext, flat, run_steps
 
 STEP_NAMES = ("import", "prepare", "pretrain", "finetune", "report")
@@ -165,7 +167,9 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
     tracked = Tracked(recipe.name, recipe.tracking.experiment, uri, results_settings(recipe), cpus)
     with contextlib.ExitStack() as stack:
         around = around_steps(tracked, folder, say, stack)
-        done = run_steps(steps or steps_of(recipe), folder, say, around=around, new_run=new_run, until=until)
+        done = run_steps(
+            steps or steps_of(recipe), folder, say, around=around, new_run=new_run, until=until, check=functools.partial(_check_space, recipe)
+        )
     for place in (folder, *(folder / name for name in done)):
         ship_rest(place, say)
     return done
@@ -190,6 +194,12 @@ def check_inputs(recipe: Recipe) -> None:
         package_files(benchmark.package)
     if recipe.prepare.vocab is not None:
         Vocab.load(Path(recipe.prepare.vocab))
+
+
+def _check_space(recipe: Recipe) -> None:
+    from pipelines.estimate import least_disk_bytes
+
+    check_space(run_folder(recipe), least_disk_bytes(recipe), "what is left of this recipe")
 
 
 @dataclass(frozen=True)

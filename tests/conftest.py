@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -83,6 +84,16 @@ def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
     run_prepare(corpus, out)
     return out
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Any]:
+    """Starts preparations in other processes, see `prepare_helper.Runner`."""
+    from prepare_helper import Runner
+
+    started = Runner()
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

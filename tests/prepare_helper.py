@@ -5,12 +5,14 @@ As a script: loads everything once, then forks one child for each JSON line on s
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,12 @@ def bytes_of(out: Path) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in ["manifest.json", *names]}
 
 
+def peak_mib() -> float:
+    """Return the largest resident memory of this process; getrusage would count its parent's from before the program was loaded."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 class Runner:
     """Starts runs in children of a process that has everything loaded."""
 
@@ -112,14 +120,27 @@ class Runner:
         environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
-    def run(self, corpus: Path, out: Path, *, failpoint: str = "", kill_after_s: float = 0.0) -> int:
-        """Return the exit status of a run in process, minus the signal's number if it was killed."""
+    def _ask(self, **order: Any) -> Any:
         assert self._process.stdin
         assert self._process.stdout
-        order = {"corpus": str(corpus), "out": str(out), "failpoint": failpoint, "kill_after_s": kill_after_s}
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps({"failpoint": "", **order}) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return json.loads(self._process.stdout.readline())
+
+    def run(self, corpus: Path, out: Path, *, failpoint: str = "", kill_after_s: float = 0.0) -> int:
+        """Return the exit status of a run in process, minus the signal's number if it was killed."""
+        return int(self._ask(do="run", corpus=str(corpus), out=str(out), failpoint=failpoint, kill_after_s=kill_after_s))
+
+    def late(self, corpus: Path, out: Path, stop_after_s: float) -> list[int]:
+        """Stop a run, let another one end in its folder, and let the first go on; return the exit statuses of both."""
+        return list(self._ask(do="late", corpus=str(corpus), out=str(out), stop_after_s=stop_after_s))
+
+    def race(self, corpus: Path, out: Path, delay_s: float) -> list[int]:
+        """Start two drivers of one run folder `out`, the second a little later; return the exit statuses of both.
+
+        The one that gets the lock works until the other has written why it was refused to `out`.refused.
+        """
+        return list(self._ask(do="race", corpus=str(corpus), out=str(out), delay_s=delay_s))
 
     def close(self) -> None:
         self._process.stdin.close()  # type: ignore[union-attr]
@@ -127,26 +148,79 @@ class Runner:
         self._process.wait(timeout=20)
 
 
+def _forked(work: Callable[[], int]) -> int:
+    """Return the id of a child that does the work and exits with what it returns."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = work()
+        finally:
+            os._exit(status)
+    return child
+
+
+def _status(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _one_run(order: dict[str, Any]) -> int:
+    os.environ["ERNIE_FAILPOINT"] = order["failpoint"]
+    run_prepare(Path(order["corpus"]), Path(order["out"]))
+    return 0
+
+
+def _drive(order: dict[str, Any], ready: int, delay_s: float) -> int:
+    from ernie_core.errors import ErnieError
+    from pipelines.steps import Step, StepContext, run_steps
+
+    refused = Path(order["out"] + ".refused")
+
+    def work(context: StepContext) -> Any:
+        until = time.monotonic() + 60
+        while not refused.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        return run_prepare(Path(order["corpus"]), context.folder)
+
+    os.read(ready, 1)
+    time.sleep(delay_s)
+    try:
+        run_steps([Step("prepare", {}, (), work)], Path(order["out"]), lambda _line: None)
+    except ErnieError as e:
+        refused.write_text(f"{e} (by pid {os.getpid()})", encoding="utf-8")
+        return e.exit_code
+    return 0
+
+
+def _answer(order: dict[str, Any]) -> Any:
+    if order["do"] == "race":
+        ready, go = os.pipe()
+        children = [_forked(functools.partial(_drive, order, ready, delay)) for delay in (0.0, order["delay_s"])]
+        os.write(go, b"..")
+        os.close(go)
+        os.close(ready)
+        return [_status(child) for child in children]
+    first = _forked(functools.partial(_one_run, order))
+    if order["do"] == "late":
+        time.sleep(order["stop_after_s"])
+        os.kill(first, signal.SIGSTOP)
+        second = _status(_forked(functools.partial(_one_run, order)))
+        os.kill(first, signal.SIGCONT)
+        return [_status(first), second]
+    if order["kill_after_s"]:
+        time.sleep(order["kill_after_s"])
+        os.kill(first, signal.SIGKILL)
+    return _status(first)
+
+
 def _serve() -> None:
-    import corpus_prep.flow  # noqa: F401 - loaded before the fork
+    import corpus_prep.flow  # noqa: F401
+    import pipelines.steps  # noqa: F401 - both are loaded before the fork
     from corpus_prep.segment import load_segmenter
 
     load_segmenter()
     for line in sys.stdin:
-        order = json.loads(line)
-        child = os.fork()
-        if not child:
-            os.environ["ERNIE_FAILPOINT"] = order["failpoint"]
-            status = 1
-            try:
-                run_prepare(Path(order["corpus"]), Path(order["out"]))
-                status = 0
-            finally:
-                os._exit(status)
-        if order["kill_after_s"]:
-            time.sleep(order["kill_after_s"])
-            os.kill(child, signal.SIGKILL)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(json.dumps(_answer(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from corpus_prep.framing import Framing
@@ -15,6 +18,8 @@ from ernie_core.registry import scan
 Options = Mapping[str, Any]
 FIRST_CJK = "\u2e80"
 """From here on scripts and marks are written without spaces (Korean is, and is not meant here)."""
+MAX_JSON_DEPTH = 100
+_JSON_STRING, _JSON_MARK = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL), re.compile(r"[\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,21 @@ def join_lines(lines: Iterable[str]) -> str:
     Example: ``join_lines(["他说", "你好。", "Good", "day"])`` -> ``"他说你好。Good day"``.
     """
     return "".join(join_words(line for line in map(str.strip, lines) if line))
+
+
+def parse_json(text: str) -> Any:
+    """Return a JSON value of at most 100 levels. (json's own bound is what is left of Python's stack, which is another in every process.)
+
+    Raises:
+        ValueError: no JSON, or nested deeper.
+
+    Example: ``parse_json('{"a": [1]}')`` -> ``{"a": [1]}``.
+    """
+    if text.count("[") + text.count("{") > MAX_JSON_DEPTH:
+        marks = _JSON_MARK.findall(_JSON_STRING.sub("", text))
+        if max(accumulate(1 if mark in "[{" else -1 for mark in marks), default=0) > MAX_JSON_DEPTH:
+            raise ValueError("nested too deeply")
+    return json.loads(text)
 
 
 def no_surrogates(values: Iterator[str]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from corpus_prep.framing import CONVERSATIONS, WHOLE, Framing
-from corpus_prep.readers.base import FIRST_CJK, Option, Options, RawDocument, Reader, Record, no_surrogates
+from corpus_prep.readers.base import FIRST_CJK, Option, Options, RawDocument, Reader, Record, no_surrogates, parse_json
 from corpus_prep.rows import FORMATS, Row, format_of
 
 _OTHERS = {"marks": CONVERSATIONS, "json": WHOLE}
@@ -25,7 +24,7 @@ def _parse(record: Record, options: Options) -> Iterator[RawDocument]:
     elif options["format"] == "marks":
         yield _document([("", line[2:]) for line in map(str.strip, text.split("\n")) if line.startswith("M ")], options)
     elif options["format"] == "json":
-        found = list(_lists(json.loads(text)))
+        found = list(_lists(parse_json(text)))
         if not found:
             raise ValueError("no list of turns in this file")
         yield from (_document([("", turn) for turn in turns], options) for turns in found)

@@ -16,6 +16,8 @@ from ernie_core.data.rows import Rows
 from ernie_core.errors import IntegrityError
 
 FORMAT = "1"
+UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, LookupError)
+"""What opening a damaged or hostile file raises; the last three come out of Ray Data's extension types, where it is loaded and refuses to unpickle."""
 _TYPES = {"token_ids": pa.int32(), "sentence_type_ids": pa.int8(), "position_ids": pa.int16(), "seg_labels": pa.int8()}
 _UNITS = ("unit_labels", "unit_kind")
 
@@ -61,7 +63,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path, page_checksum_verification=True, memory_map=False)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+    except UNREADABLE as e:
         raise IntegrityError(
             "E-SCHEMA",
             "not a readable Parquet file",
@@ -81,7 +83,7 @@ def decode_group(path: Path, group: int, token_labels: Sequence[str], *, units: 
         check_schema(file.schema_arrow, token_labels, units=units, where=str(path))
         try:
             table = file.read_row_group(group)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             raise IntegrityError(
                 "E-SHARD-PAGE",
                 "damaged page",

@@ -219,7 +219,7 @@ class ShardSet:
             return self._cache[group]
         shard, i = self._groups[group]
         entry = self._shards[shard]
-        path = verified_path(self._folder, entry)
+        path = verified_path(self._folder, entry, siblings=self._shards)
         if entry.facts["encoding"] == "parquet":
             rows = decode_group(path, i, entry.facts["token_labels"], units=entry.facts["units"])
         else:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,22 @@ import sys
 from pathlib import Path
 import ray
 from prepare_helper import run_prepare
-ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False)
-run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
+ray.init(address="local", num_cpus=4, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False)
+run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=4)
 """
+
+
+def driver(corpus: Path, out: Path, short_folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a preparation by four workers on a Ray of its own."""
+    paths = os.pathsep.join(str(p) for p in (Path(__file__).parents[2], Path(__file__).parents[1]))
+    command = [sys.executable, "-c", DRIVER, str(corpus), str(out), str(short_folder / "k")]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "HOME": str(short_folder), "PYTHONPATH": paths, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.usefixtures("cluster")
@@ -65,16 +80,41 @@ def test_an_error_in_a_worker_arrives_as_it_was_raised(corpus: Path, tmp_path: P
     assert str(corpus / "one.txt") in e.value.where
 
 
-def test_a_killed_worker_changes_no_byte(corpus: Path, whole: Path, tmp_path: Path, short_folder: Path) -> None:
+def test_a_killed_worker_of_four_changes_no_byte(corpus: Path, whole: Path, tmp_path: Path, short_folder: Path) -> None:
     once = tmp_path / "killed"
-    environment = {
-        **os.environ, "HOME": str(short_folder), "ERNIE_FAILPOINT": "data.mid_write:3", "ERNIE_FAILPOINT_ONCE": str(once),
-        "PYTHONPATH": os.pathsep.join(str(p) for p in (Path(__file__).parents[2], Path(__file__).parents[1])),
-    }  # fmt: skip
-    out = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(corpus), str(out), str(short_folder / "k")], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = driver(corpus, tmp_path / "out", short_folder, ERNIE_FAILPOINT="data.mid_write:3", ERNIE_FAILPOINT_ONCE=str(once))
+    error = done.communicate()[1]
+    assert done.returncode == 0, error
     assert once.exists(), "no worker was killed"
-    assert bytes_of(out) == bytes_of(whole)
+    assert bytes_of(tmp_path / "out") == bytes_of(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_driver_killed_at_random_changes_no_byte(corpus: Path, whole: Path, tmp_path: Path, short_folder: Path) -> None:
+    draw = random.Random(7)
+    kills = 0
+    for number in range(5):
+        out = tmp_path / f"{number}"
+        done = driver(corpus, out, short_folder)
+        until = draw.randrange(1, 18)  # files that two passes over six splits commit, about
+        while done.poll() is None and len(list(out.glob("entries/*"))) < until:
+            time.sleep(0.02)
+        done.kill()
+        done.communicate()
+        kills += not (out / "manifest.json").exists()
+        again = driver(corpus, out, short_folder)
+        error = again.communicate()[1]
+        assert again.returncode == 0, error
+        assert bytes_of(out) == bytes_of(whole)
+    assert kills >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_splits_that_always_end_their_workers_stop_the_job(corpus: Path, tmp_path: Path, short_folder: Path) -> None:
+    done = driver(corpus, tmp_path / "out", short_folder, ERNIE_FAILPOINT="data.mid_write:2")
+    error = done.communicate()[1]
+    assert done.returncode == 1
+    assert "E-SPLIT-DIES a split ended its worker 3 times; at split " in error
+    assert "it dies at no single document, but at all of them together" in error

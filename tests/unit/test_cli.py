@@ -43,7 +43,7 @@ def last_error(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.strip()
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["pretrain"], ["finetune"], ["report"], ["convert"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["pretrain"], ["finetune"], ["report"], ["convert"], ["gc"]])
 def test_every_command_has_a_help_that_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])

@@ -3,13 +3,11 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prepare_helper import SETTINGS, Runner, bytes_of, document, run_prepare, write_corpus
+from prepare_helper import SETTINGS, bytes_of, document, run_prepare, write_corpus
 
-from corpus_prep.commit import begin
 from corpus_prep.dedup import contamination_table
 from corpus_prep.pass_one import Plan, pass_one
 from corpus_prep.selection import sampled, select_documents
@@ -17,21 +15,9 @@ from corpus_prep.splits import plan_splits, read_split
 from corpus_prep.stages import Stages
 from corpus_prep.tables import SpanPool, length_bin, pack, subset_of, unpack
 from ernie_core.data.shards import ShardSet
-from ernie_core.errors import InputError, ResourceError
+from ernie_core.errors import InputError
 from ernie_core.manifest import read_manifest
 from ernie_core.normalise import normalise
-
-FAILPOINTS = [
-    "data.before_tmp:1", "data.mid_write:3", "data.before_fsync:9", "data.after_rename:4", "data.before_entry:2", "data.before_entry:9",
-    "data.mid_write:70", "data.before_manifest:1",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    started = Runner()
-    yield started
-    started.close()
 
 
 def copy_of(corpus: Path, target: Path) -> Path:
@@ -69,22 +55,6 @@ def test_no_valid_document_lends_a_negative_to_training(whole: Path) -> None:
     for subset, spans in negatives.items():
         assert spans
         assert {subset_of(doc_id, SETTINGS["valid_share"], 7) for _, doc_id, *_ in spans} == {subset}
-
-
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
-def test_a_run_killed_at_a_failpoint_ends_with_equal_bytes(runner: Runner, corpus: Path, whole: Path, tmp_path: Path, failpoint: str) -> None:
-    assert runner.run(corpus, tmp_path, failpoint=failpoint) == -9
-    assert not (tmp_path / "manifest.json").exists(), "the kill came too late to prove anything"
-    assert runner.run(corpus, tmp_path) == 0
-    assert bytes_of(tmp_path) == bytes_of(whole)
-
-
-@pytest.mark.parametrize("seconds", [0.05, 0.25])
-def test_a_run_killed_at_any_time_ends_with_equal_bytes(runner: Runner, corpus: Path, whole: Path, tmp_path: Path, seconds: float) -> None:
-    assert runner.run(corpus, tmp_path, kill_after_s=seconds) == -9
-    assert not (tmp_path / "manifest.json").exists(), "the kill came too late to prove anything"
-    assert runner.run(corpus, tmp_path) == 0
-    assert bytes_of(tmp_path) == bytes_of(whole)
 
 
 def test_finished_splits_are_kept_and_a_changed_file_redoes_its_own(corpus: Path, tmp_path: Path) -> None:
@@ -171,14 +141,6 @@ def test_a_brought_vocabulary_is_used_and_one_that_does_not_fit_is_refused(corpu
     (tmp_path / "vocab.txt").write_text("[PAD]\n[CLS]\n[SEP]\n[MASK]\n[UNK]\n。\n")
     with pytest.raises(InputError, match="E-VOCAB-UNKNOWN"):
         run_prepare(corpus, tmp_path / "b", vocab=str(tmp_path / "vocab.txt"))
-
-
-def test_a_split_that_ends_its_worker_three_times_is_named(tmp_path: Path, corpus: Path) -> None:
-    for _ in range(3):
-        begin(tmp_path, "1-00000", "corpus one, x bytes 0-9")
-    with pytest.raises(ResourceError) as e:
-        begin(tmp_path, "1-00000", "corpus one, x bytes 0-9")
-    assert (e.value.code, e.value.where) == ("E-SPLIT-DIES", "corpus one, x bytes 0-9")
 
 
 def test_work_on_a_split_is_skipped_only_when_all_it_depends_on_is_equal(corpus: Path, whole: Path) -> None:

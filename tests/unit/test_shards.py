@@ -136,7 +136,7 @@ def test_every_flipped_bit_is_detected_before_a_row_is_used(tmp_path: Path, enco
     good = path.read_bytes()
     rng = np.random.default_rng(0)
     codes = set()
-    for bit in rng.choice(len(good) * 8, 100, replace=False).tolist():
+    for bit in rng.choice(len(good) * 8, 300, replace=False).tolist():
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bad)
@@ -163,8 +163,10 @@ def test_two_shards_swapped_by_name_are_detected(tmp_path: Path) -> None:
     one.rename(tmp_path / "x")
     two.rename(one)
     (tmp_path / "x").rename(two)
-    with pytest.raises(IntegrityError, match="E-SHARD-HASH"):
+    with pytest.raises(IntegrityError, match="E-SHARD-HASH") as e:
         read_all(tmp_path, manifest, "parquet")
+    assert str(one) in e.value.where
+    assert "which is shards/token_document/train-00001.parquet under another name" in e.value.found
 
 
 def test_a_deleted_shard_is_named_and_an_added_one_is_not_read(tmp_path: Path) -> None:
