@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from itertools import compress
 
-from ernie_core.normalise import is_run_char
+from ernie_core.normalise import RUN_CHARACTER
 from ernie_core.schemas import ENTITY, Sentence, Unit
 
 MAX_ENTITY_CHARS = 8
 _MAX_KNOWN = 1 << 18
-_JOINT = re.compile(rb"[\x01\x03][\x02\x03]")
+_BETWEEN = "\x7f"  # normalised text holds none
+_INSIDE_RUN = re.compile(f"{_BETWEEN}(?<={RUN_CHARACTER}{_BETWEEN})(?={RUN_CHARACTER})")
 # Tags of jieba's dictionary (ICTCLAS): nr person, nrt transliterated, nrfg full name; ns place; nt organisation; nz other proper name.
 _ENTITY_TAG = re.compile(r"nr|ns|nt|nz")
 _PLAIN = re.compile(r"[\u4e00-\u9fff，。、！？；：“”（）《》]*")
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _ends(word: str) -> int:
-    """Return 1 if the word ends inside a run of letters and digits, plus 2 if it begins inside one."""
-    return is_run_char(word[-1]) + 2 * is_run_char(word[0])
 
 
 def merge_runs(words: list[str]) -> list[str]:
@@ -29,18 +23,9 @@ def merge_runs(words: list[str]) -> list[str]:
 
     Example: ``merge_runs(["iphone", "6s", "很", "好"])`` -> ``["iphone6s", "很", "好"]``.
     """
-    ends = bytes(map(_ends, words))
-    if not _JOINT.search(ends):
-        return words
-    merged: list[str] = []
-    last = 0
-    for word, of in zip(words, ends, strict=True):
-        if last & 1 and of & 2:
-            merged[-1] += word
-        else:
-            merged.append(word)
-        last = of
-    return merged
+    joined = _BETWEEN.join(words)
+    merged = _INSIDE_RUN.sub("", joined)
+    return words if len(merged) == len(joined) else merged.split(_BETWEEN)
 
 
 class EntityTags(dict[str, str]):

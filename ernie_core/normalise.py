@@ -62,7 +62,8 @@ _NO_RUN = re.compile(f"[{_CJK}{_PUNCTUATION}]+")
 RUN, SINGLE, SPACE = 0, 1, 2
 """Classes of `basic_classes`."""
 _IDEOGRAPH = re.compile(f"[{_CJK}]")
-_RUN = re.compile(f"[^ {_CJK}{_PUNCTUATION}]")
+RUN_CHARACTER = f"[^ {_CJK}{_PUNCTUATION}]"  # a pattern: what `is_run_char` says of one character
+_RUN = re.compile(RUN_CHARACTER)
 
 
 def _half_width(match: re.Match[str]) -> str:

@@ -86,8 +86,9 @@ def sentence_to_json(s: Sentence) -> list[Any]:
 
     Example: words (哈尔滨, 是), a unit of the first -> ``["哈尔滨\\x7f是", [0, 1, 2], None]``.
     """
-    units = [number for unit in s.units for number in (unit.start, unit.end, unit.kind)]
-    return [_BETWEEN_WORDS.join(s.words), units, None if s.original == s.text else s.original]
+    units = [number for unit in s.units for number in (unit.start, unit.end, unit.kind)] if s.units else []
+    joined = _BETWEEN_WORDS.join(s.words)
+    return [joined, units, None if s.original == joined.replace(_BETWEEN_WORDS, "") else s.original]
 
 
 def sentence_from_json(row: list[Any]) -> Sentence:
