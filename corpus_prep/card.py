@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus_prep.readable import LEGEND, readable
 from ernie_core.data.rows import Rows
 from ernie_core.errors import printable
-from ernie_core.schemas import ENTITY, PHRASE, Sample
+from ernie_core.schemas import Sample
 from ernie_core.vocab import Vocab
 
 SAMPLES_PER_TASK = 20
@@ -20,11 +21,7 @@ _TOKEN_FIGURES = {
     "f1": "F1",
     "accuracy": "accuracy",
 }  # of token tasks, in `audit.audit`'s result
-_BRACKETS = {PHRASE: "〈{}〉", ENTITY: "【{}】"}
-_LEGEND = (
-    "Words are separated by spaces, entities stand in 【】 and phrases in 〈〉; under a token-level task `+` marks a word labelled 1 and `-` one "
-    "labelled 0, the others are not scored. Rows are shown as stored: a reordering row is permuted when it is read."
-)
+_LEGEND = f"{LEGEND} Rows are shown as stored: a reordering row is permuted when it is read."
 
 
 class Shards(Protocol):
@@ -67,7 +64,7 @@ def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, S
     )
     lines += ["", "## Shortcut audit", "", *_audit_lines(audit), "", "## Samples", "", _LEGEND]
     for name, source in shards.items():
-        lines += ["", f"### {name}", "", "~~~~text", *(_readable(s, vocab, name) for s in _spread(source)), "~~~~"]
+        lines += ["", f"### {name}", "", "~~~~text", *(readable(s, vocab, name) for s in _spread(source)), "~~~~"]
     return "\n".join(lines) + "\n"
 
 
@@ -144,39 +141,3 @@ def _spread(shards: Shards) -> list[Sample]:
         wanted = SAMPLES_PER_TASK * (i + 1) // len(groups) - SAMPLES_PER_TASK * i // len(groups)
         samples += [rows.sample(int(r)) for r in np.unique(np.linspace(0, len(rows) - 1, min(wanted, len(rows))).astype(np.int64))]
     return samples
-
-
-def _readable(sample: Sample, vocab: Vocab, task: str) -> str:
-    """Return one row as a line of text.
-
-    Example: ``0: [CLS] 【哈尔滨】 是 【黑龙江】 的 省会 [SEP]``.
-    """
-    labels = sample.token_labels.get(task)
-    parts: list[str] = []
-    i = 0
-    while i < len(sample.token_ids):
-        if sample.seg_labels[i] < 0:
-            parts.append(vocab.tokens[sample.token_ids[i]])
-            i += 1
-            continue
-        end = i + 1
-        while end < len(sample.token_ids) and sample.unit_labels[end] == 1:
-            end += 1
-        parts.append(_BRACKETS.get(sample.unit_kind[i], "{}").format(_words(sample, vocab, labels, i, end)))
-        i = end
-    return printable(f"{sample.label}: " + " ".join(parts), 8000)
-
-
-def _words(sample: Sample, vocab: Vocab, labels: list[int] | None, start: int, end: int) -> str:
-    """Return the words of one unit, separated by spaces, with their token-level label."""
-    words: list[str] = []
-    for i in range(start, end):
-        piece = vocab.tokens[sample.token_ids[i]].removeprefix("##")
-        if sample.seg_labels[i] == 0 or not words:
-            words.append(piece)
-        else:
-            words[-1] += piece
-        last_of_word = i + 1 == end or sample.seg_labels[i + 1] == 0
-        if labels is not None and last_of_word and labels[i] >= 0:
-            words[-1] += "+" if labels[i] else "-"
-    return " ".join(words)

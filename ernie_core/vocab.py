@@ -57,6 +57,11 @@ class Vocab:
     def unk_id(self) -> int:
         return self.ids["[UNK]"]
 
+    @property
+    def num_leading_specials(self) -> int:
+        """How many of the first ids are special tokens: masking draws random tokens from the ids behind them."""
+        return next((i for i, token in enumerate(self.tokens) if token not in SPECIAL_TOKENS), self.size)
+
     @cached_property
     def sha256(self) -> str:
         """Hash of `to_bytes()`: the same for either file format."""

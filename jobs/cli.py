@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ernie_core.errors import ErnieError, closest
-from jobs import convert, gc, run
+from jobs import gc, run, shards
 
 EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
 _EPILOG = f"""\
@@ -65,10 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
         run.add_arguments(sub, until=name if name != "run" else None)
         sub.set_defaults(handle=run.run)
-    text = "turn one shard file from the seed's gzip text into Parquet, or back"
-    sub = commands.add_parser("convert", help=text, description=text)
-    convert.add_convert_arguments(sub)
-    sub.set_defaults(handle=convert.convert)
+    text = "look at shards, check and count them, convert one between the seed's text and Parquet"
+    sub = commands.add_parser(
+        "shards", help=text, description=text, epilog=shards.SHARDS_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    shards.add_shards_arguments(sub)
     text = "take away files that killed runs left and that nothing names"
     sub = commands.add_parser("gc", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     gc.add_gc_arguments(sub)
@@ -82,7 +83,7 @@ def _dispatch(argv: list[str]) -> int:
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()
-    names = [*_STEP_HELP, "convert", "gc"]
+    names = [*_STEP_HELP, "shards", "gc"]
     if not argv:
         parser.print_help()
         return 2

@@ -30,7 +30,6 @@ from ernie_core.training.loop import StepResult, train
 from ernie_core.training.optim import adamw, reset
 from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay, task_sequence
 from ernie_core.training.worker import Worker
-from ernie_core.vocab import SPECIAL_TOKENS, Vocab
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.meter import Meter, log_line, validation_line
 from pipelines.prepared import prepared_tokenizer
@@ -66,7 +65,7 @@ class _Rank:
         self.tasks = {name: tasks[name] for name in self.settings["iterations"]}
         self.config = ErnieConfig(**arguments["config"])
         self.reading = Reading(
-            self.seed, self.machine["device_tokens"], self.config.vocab_size, _num_leading_specials(self.vocab), self.vocab.mask_id,
+            self.seed, self.machine["device_tokens"], self.config.vocab_size, self.vocab.num_leading_specials, self.vocab.mask_id,
             self.vocab.pad_id, self.settings["mask_probability"],
         )  # fmt: skip
         self.valid = {name: self._shards(prepared, manifest, name, "valid") for name in self.tasks}
@@ -271,11 +270,6 @@ def _rate(settings: Mapping[str, Any], start: int, steps: int, step: int) -> flo
     if seed_schedule == "noam_decay":
         return noam_decay(step, peak, settings["warmup_steps"])
     return learning_rate(step - start, steps, peak, settings["warmup_share"])
-
-
-def _num_leading_specials(vocab: Vocab) -> int:
-    """Return how many of the first ids are special tokens: a random replacement is drawn from the ids behind them."""
-    return next((i for i, token in enumerate(vocab.tokens) if token not in SPECIAL_TOKENS), vocab.size)
 
 
 def _named(task: str, found: Mapping[str, Evaluation], *, masked: bool) -> dict[str, float]:

@@ -99,6 +99,7 @@ class Task:
         options: the names a recipe may set for this task, with their defaults.
         metric: what its validation curve and its shortcut bars are measured in: "accuracy", "average_precision" or "loss".
         count_classes: size of the head under given (complete) options; None where it is always `num_classes`.
+        label_names: what each class means, for people; () where a number says it best.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     metric: str = "accuracy"
     count_classes: Callable[[Mapping[str, Any]], int] | None = None
+    label_names: tuple[str, ...] = ()
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's defaults overlaid with a recipe's `options`.

@@ -116,4 +116,6 @@ def _token_labels(piece: Piece, context: BuildContext) -> Iterator[int]:
         yield from [label] * len(context.encode(word))
 
 
-TASK = Task(NAME, 1, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision")
+TASK = Task(
+    NAME, 1, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision", label_names=("lower case", "capitalised")
+)

@@ -84,5 +84,5 @@ def fits(kept: PoolSpan, replaced: PoolSpan, other: PoolSpan, context: BuildCont
 
 TASK = Task(
     "next_sentence", 7, "sentence", 2, build, "Sun et al. 2019 (ERNIE 1.0), label 1 = next as in the seed's README",
-    options={"classes": 2}, count_classes=count_classes,
+    options={"classes": 2}, count_classes=count_classes, label_names=("not next", "next", "previous"),
 )  # fmt: skip

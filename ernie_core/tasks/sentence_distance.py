@@ -86,4 +86,5 @@ def other_document(anchor: PoolSpan, true: PoolSpan, context: BuildContext, draw
     return found or negative(anchor, true, context, draw_key)
 
 
-TASK = Task(NAME, 8, "sentence", 3, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.2")
+LABEL_NAMES = ("adjacent", "same document", "another document")
+TASK = Task(NAME, 8, "sentence", 3, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.2", label_names=LABEL_NAMES)

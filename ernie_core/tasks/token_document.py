@@ -78,4 +78,6 @@ def _labels(segment: list[Piece], num_segments_with: Counter[str], context: Buil
     return labels
 
 
-TASK = Task(NAME, 2, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision")
+TASK = Task(
+    NAME, 2, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision", label_names=("only here", "elsewhere too")
+)

@@ -168,7 +168,7 @@ class PretrainFeed:
         unit = self.stages[stage].mask_unit if self._lm_mode == "always" or source.task.level == "mask" else None
         codes = None if unit is None else _unit_codes(source.rows, batch.groups, unit, self._reading.seed, batch.epoch)
         mine = rank_slice(len(ids), self._rank, self._world)
-        rows = _read(source.rows, source.task, batch.groups[mine], batch.rows[mine], self._reading.seed, batch.epoch)
+        rows = read_rows(source.rows, source.task, batch.groups[mine], batch.rows[mine], self._reading.seed, batch.epoch)
         batches = list(_micro_batches(rows, None if codes is None else codes[mine], source.task, self._reading, batch.epoch))
         self._cursors[name] = after
         self._chain = chain_hash(self._chain, ids)
@@ -231,7 +231,7 @@ def validation_batches(
         return
     needed = np.sort(np.concatenate(parts))  # each row group is read once
     codes = None if mask_unit is None else _unit_codes(rows, groups[needed], mask_unit, reading.seed, VALID_EPOCH)
-    read = _read(rows, task, groups[needed], inside[needed], reading.seed, VALID_EPOCH)
+    read = read_rows(rows, task, groups[needed], inside[needed], reading.seed, VALID_EPOCH)
     for part in parts:
         at = np.searchsorted(needed, part)
         yield from _micro_batches(read.take(at), None if codes is None else codes[at], task, reading, VALID_EPOCH)
@@ -251,7 +251,7 @@ def _unit_codes(rows: RowSource, groups: NDArray[np.int64], unit: str, seed: int
     return np.array([code_of[group] for group in groups.tolist()], dtype=np.int64)
 
 
-def _read(source: RowSource, task: Task, groups: NDArray[np.int64], rows: NDArray[np.int64], seed: int, epoch: int | str) -> Rows:
+def read_rows(source: RowSource, task: Task, groups: NDArray[np.int64], rows: NDArray[np.int64], seed: int, epoch: int | str) -> Rows:
     """Gather rows and apply the task's read-time hook, keyed by (seed, epoch, sample id)."""
     stored = source.gather(groups, rows)
     if task.at_read is None or not len(stored):

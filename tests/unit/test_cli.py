@@ -43,14 +43,14 @@ def last_error(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.strip()
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["pretrain"], ["finetune"], ["report"], ["convert"], ["gc"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["pretrain"], ["finetune"], ["report"], ["shards"], ["gc"]])
 def test_every_command_has_a_help_that_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
     text = capsys.readouterr().out
     assert caught.value.code == 0
     assert len(text) > 200
-    if command != ["convert"]:
+    if command != ["shards"]:
         assert "ernie run my.yaml --dry-run" in text
         assert "exit codes: 0 done" in text
 

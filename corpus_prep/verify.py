@@ -1,0 +1,123 @@
+"""Is a shard set what its manifest says: every file's hash, every row's contract, both encodings equal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ernie_core.data.checks import check_rows
+from ernie_core.data.rows import Rows
+from ernie_core.data.shards import ENCODINGS, ShardSet
+from ernie_core.errors import IntegrityError
+from ernie_core.manifest import FileEntry, Manifest, verified_path
+from ernie_core.tasks.base import all_tasks
+from ernie_core.vocab import Vocab
+
+MAX_SENT_TYPES = 16
+_FIX = "delete the step's folder and run it again; if that gives the same, report it"
+_COLUMNS = ("token_ids", "sentence_type_ids", "position_ids", "seg_labels", "labels")
+
+
+def verify(folder: Path, manifest: Manifest, vocab: Vocab) -> Counter[str]:
+    """Check everything that the manifest names, and return how much was checked: "files", "rows", "tokens".
+
+    Raises:
+        IntegrityError: E-SHARD-MISSING, E-SHARD-HASH, E-SHARD-PAGE, E-SCHEMA, E-SHARD-LENGTHS; E-TOKEN-RANGE and its like of `check_rows`;
+            E-CONTRACT (a row breaks the contract of its labels), E-ENCODINGS-DIFFER, E-SHARD-CONTENT (rows are not those of the manifest).
+    """
+    done: Counter[str] = Counter()
+    for entry in manifest.files:
+        verified_path(folder, entry, siblings=manifest.files)
+        done["files"] += 1
+    shards: dict[tuple[str, str], list[FileEntry]] = {}
+    for entry in manifest.files:
+        if entry.facts.get("encoding") in ENCODINGS:
+            shards.setdefault((entry.facts["task"], entry.facts["subset"]), []).append(entry)
+    for (task, subset), entries in sorted(shards.items()):
+        rows, tokens = _verify_subset(folder, manifest, vocab, task, subset, sorted({e.facts["encoding"] for e in entries}))
+        done.update(rows=rows, tokens=tokens)
+    return done
+
+
+def _verify_subset(folder: Path, manifest: Manifest, vocab: Vocab, task: str, subset: str, encodings: list[str]) -> tuple[int, int]:
+    check = partial(_check, vocab=vocab, task=task, options=manifest.settings.get("tasks", {}).get(task, {}))
+    first, *others = (ShardSet.open(folder, manifest, task, subset, encoding, check=check) for encoding in encodings)
+    held: dict[str, list[Rows]] = {}
+    tokens = 0
+    for group in range(first.num_groups):
+        rows = first.read_group(group)
+        tokens += rows.num_tokens
+        for other in others:
+            _compare(rows, other.read_group(group), f"{first.file_of(group)} and {other.file_of(group)} row group {group}")
+        shard = first.shard_of(group)
+        held.setdefault(shard, []).append(rows)
+        if group + 1 == first.num_groups or first.shard_of(group + 1) != shard:
+            _check_content(Rows.concat(held.pop(shard)), shard, manifest, folder)
+    return first.num_rows, tokens
+
+
+def _check_content(rows: Rows, shard: str, manifest: Manifest, folder: Path) -> None:
+    entry = next(e for e in manifest.files if e.facts.get("shard") == shard)
+    facts = {"rows": len(rows), "tokens": rows.num_tokens, "content_sha256": rows.content_sha256()}
+    for name, found in facts.items():
+        if entry.facts[name] != found:
+            raise IntegrityError(
+                "E-SHARD-CONTENT", f"{name} of a shard differ from the manifest", where=str(folder / shard), expected=str(entry.facts[name]),
+                found=str(found), fix=_FIX,
+            )  # fmt: skip
+
+
+def _check(rows: Rows, where: str, *, vocab: Vocab, task: str, options: Mapping[str, object]) -> None:
+    """Check one row group: values in range, then the contract of the labels (DESIGN, Sample; TASKS, Units)."""
+    tasks = all_tasks()
+    classes = tasks[task].classes(options) if tasks[task].level == "sentence" else 0
+    token_classes = {name: tasks[name].num_classes for name in rows.token_labels}
+    check_rows(
+        rows, where, vocab_size=vocab.size, max_positions=1 << 15, sent_types=MAX_SENT_TYPES, classes=classes, token_classes=token_classes,
+        pad_id=vocab.pad_id,
+    )  # fmt: skip
+    special = np.isin(rows.token_ids, (vocab.cls_id, vocab.sep_id))
+    starts = rows.offsets[:-1]
+    first = np.zeros(rows.num_tokens, bool)
+    first[starts] = True
+    behind_special = np.concatenate([[False], special[:-1]])
+    _refuse(rows, (rows.seg_labels == -1) != special, "seg label is -1 exactly at [CLS] and [SEP]", where)
+    _refuse(rows, first & (rows.token_ids != vocab.cls_id), "a row begins with [CLS]", where)
+    _refuse(rows, np.roll(first, -1) & (rows.token_ids != vocab.sep_id), "a row ends with [SEP]", where)
+    _refuse(rows, behind_special & (rows.seg_labels == 1), "a word begins behind [CLS] and [SEP]", where)
+    place = np.arange(rows.num_tokens) - np.repeat(starts, rows.lengths)
+    _refuse(rows, rows.position_ids != place, "positions count the tokens from 0", where)
+    for name, column in rows.token_labels.items():
+        _refuse(rows, (column >= 0) & special, f"no label of {name} at [CLS] and [SEP]", where)
+    if rows.unit_labels is not None and rows.unit_kind is not None:
+        _refuse(rows, (rows.unit_labels == -1) != special, "unit label is -1 exactly at [CLS] and [SEP]", where)
+        _refuse(rows, (rows.unit_labels == 0) & (rows.seg_labels != 0), "a unit begins where a word begins", where)
+        _refuse(rows, behind_special & (rows.unit_labels == 1), "a unit begins behind [CLS] and [SEP]", where)
+        _refuse(rows, (rows.unit_kind == -1) != special, "unit kind is -1 exactly at [CLS] and [SEP]", where)
+
+
+def _refuse(rows: Rows, wrong: NDArray[np.bool_], rule: str, where: str) -> None:
+    if not wrong.any():
+        return
+    token = int(np.argmax(wrong))
+    row = int(np.searchsorted(rows.offsets, token, side="right")) - 1
+    at = token - int(rows.offsets[row])
+    raise IntegrityError(
+        "E-CONTRACT", "a row breaks the contract of shards", where=f"{where} row {row} position {at}", expected=rule,
+        found=f"token id {rows.token_ids[token]}, seg label {rows.seg_labels[token]}", fix=_FIX,
+    )  # fmt: skip
+
+
+def _compare(one: Rows, other: Rows, where: str) -> None:
+    columns = {name: (getattr(one, name), getattr(other, name)) for name in _COLUMNS}
+    columns |= {f"label of {name}": (column, other.token_labels.get(name, np.zeros(0, np.int8))) for name, column in one.token_labels.items()}
+    for name, (a, b) in columns.items():
+        if not np.array_equal(a, b):
+            raise IntegrityError(
+                "E-ENCODINGS-DIFFER", f"the two encodings differ in {name}", where=where, expected="equal rows", found="others", fix=_FIX
+            )
