@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from corpus_prep.commit import Entry, read_entry
 from corpus_prep.dedup import benchmark_texts, contamination_table
+from corpus_prep.offers import sampling_tasks
 from corpus_prep.pass_one import Plan, pass_one, software
 from corpus_prep.pass_two import pass_two
 from corpus_prep.reduction import Tables, reduce_tables
@@ -132,7 +133,8 @@ def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, set
         return np.load(path, allow_pickle=False) if path.suffix == ".npy" else unpack(path.read_bytes())
 
     sources = {number: str(entry.facts["source"]) for number, entry in entries.items()}
-    return reduce_tables(load, sources, vocab, settings["vocab_size"], settings["near_duplicates"], settings["boilerplate_share"], weights)
+    near, boilerplate, sampling = settings["near_duplicates"], settings["boilerplate_share"], list(sampling_tasks(settings["tasks"]))
+    return reduce_tables(load, sources, vocab, settings["vocab_size"], near, boilerplate, weights, sampling)
 
 
 def run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say, log: Log | None) -> None:

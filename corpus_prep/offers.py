@@ -1,6 +1,7 @@
 """What pass 1 offers of a split to the reduction, one file for each time that the reduction reads the splits through.
 
-ids/NNNNN.npy (`document_table`), counts/NNNNN.json.zst (`offered_counts`), negatives/NNNNN.json.zst (`offer_negatives` of each subset).
+ids/NNNNN.npy (`document_table`), counts/NNNNN.json.zst (`offered_counts`), candidates/NNNNN.json.zst (`offer_candidates`, where a
+task samples), negatives/NNNNN.json.zst (`offer_negatives` of each subset).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from corpus_prep.boilerplate import offered_lines
 from corpus_prep.tables import SPANS_PER_BIN, SUBSETS, length_bin, subset_of
 from ernie_core.schemas import Document, sentence_to_json
 from ernie_core.seeding import combine, key
+from ernie_core.tasks.base import all_tasks
 from ernie_core.tasks.pairs import spans
 
 DOCUMENT = np.dtype([("id", "<u8"), ("chars", "<u4")])
@@ -37,6 +39,26 @@ def offered_counts(documents: Sequence[Document], tokens: Mapping[str, int], *, 
         lines.update({s.text for p in document.paragraphs for s in p})
     shared = {line: count for line, count in lines.items() if count > 1}
     return {"tokens": dict(tokens), "lines": shared, "paragraphs": offered_lines(documents) if boilerplate else {}}
+
+
+def sampling_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return those of a recipe's tasks whose candidates are counted, with complete options."""
+    known = all_tasks()
+    return {name: known[name].complete(options) for name, options in sorted(tasks.items()) if known[name].candidates is not None}
+
+
+def offer_candidates(documents: Sequence[Document], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, list[list[Any]]]:
+    """Return for each of `sampling_tasks` [number of the document, class, bin, candidates], so that documents left out can be left out here.
+
+    Example: ``{"discourse_relation": [[0, 2, "clauses 4 6", 1]]}``.
+    """
+    offers: dict[str, list[list[Any]]] = {}
+    for name, options in tasks.items():
+        found = all_tasks()[name].candidates
+        assert found is not None
+        counts = [Counter(found(document, options)) for document in documents]
+        offers[name] = [[i, label, place, n] for i, counted in enumerate(counts) for (label, place), n in sorted(counted.items())]
+    return offers
 
 
 def offer_negatives(documents: Sequence[Document], max_seq_len: int, seed: int, valid_share: float) -> dict[str, list[list[Any]]]:

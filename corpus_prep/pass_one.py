@@ -21,7 +21,7 @@ from corpus_prep.clean import CleanDocument
 from corpus_prep.commit import Attempt, begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
 from corpus_prep.near import signatures
-from corpus_prep.offers import document_table, offer_negatives, offered_counts
+from corpus_prep.offers import document_table, offer_candidates, offer_negatives, offered_counts, sampling_tasks
 from corpus_prep.readers.base import all_readers
 from corpus_prep.segment import Segmenter, load_segmenter, segmenter_name
 from corpus_prep.selection import select_documents
@@ -35,7 +35,7 @@ from ernie_core.manifest import FileEntry, atomic_write, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 
-DATA_FORMAT = 9  # raised when the same input would give other bytes
+DATA_FORMAT = 10  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     made: dict[str, Any] = {"ids": document_table(built)}
     made["counts"] = offered_counts(built, selection.token_counts, boilerplate=settings["boilerplate_share"] is not None)
     made["negatives"] = offer_negatives(built, settings["max_seq_len"], plan.seed, settings["valid_share"])
+    if sampling := sampling_tasks(settings["tasks"]):
+        made["candidates"] = offer_candidates(built, sampling)
     if settings["near_duplicates"] is not None:
         made["near"] = signatures(selection.stream, selection.places)
     stages.ends("offer")
@@ -134,7 +136,11 @@ def _one_by_one(split: Split, pieces: Sequence[Piece], contamination: Contaminat
 def _settings(plan: Plan) -> list[Any]:
     """Return the settings that pass 1's bytes depend on; of two only whether they are on, since the reduction looks at the numbers."""
     keys = ("valid_share", "html_entities", "filters", "language", "max_seq_len")
-    return [*(plan.settings[k] for k in keys), *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share"))]
+    return [
+        *(plan.settings[k] for k in keys),
+        *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share")),
+        sampling_tasks(plan.settings["tasks"]),
+    ]
 
 
 @functools.lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from corpus_prep.commit import Attempt, begin, commit, read_entry, reasons_to_wo
 from corpus_prep.pass_one import Plan, software, split_name
 from corpus_prep.splits import Split
 from corpus_prep.stages import Stages
-from corpus_prep.tables import SUBSETS, SpanPool, load_pool, subset_of, unpack
+from corpus_prep.tables import SUBSETS, Candidates, SpanPool, load_pool, subset_of, unpack, unpack_candidates
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import write_shard
@@ -40,6 +40,7 @@ class Tools:
     pools: Mapping[str, SpanPool]
     duplicates: NDArray[np.uint32]
     boilerplate: Mapping[str, Sequence[str]]
+    candidates: Mapping[str, Candidates]
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,7 +49,8 @@ def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
     lines = frozenset(json.loads((tables / "lines.json").read_bytes()))
     duplicates = np.load(tables / "duplicates.npy", mmap_mode="r", allow_pickle=False)
     boilerplate = json.loads((tables / "boilerplate.json").read_bytes())
-    return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, duplicates, boilerplate)
+    candidates = unpack_candidates((tables / "candidates.json").read_bytes())
+    return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, duplicates, boilerplate, candidates)
 
 
 def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
@@ -72,7 +74,7 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     inputs = {
         "documents": documents_file.sha256, "duplicates": sha256_of(dropped), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
         "software": sha256_of({**software(Normaliser(plan.settings["to_simplified"])), "numpy": np.__version__, "pyarrow": pa.__version__}),
-        **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "negatives.json.zst")},
+        **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "candidates.json", "negatives.json.zst")},
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
     stages.ends("check done work")
@@ -112,8 +114,9 @@ def _context(task: Task, subset: str, plan: Plan, tools: Tools) -> BuildContext:
     vocab = tools.tokenizer.vocab
     options = task.complete(plan.settings["tasks"][task.name])
     return BuildContext(
-        tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, plan.settings["max_seq_len"], plan.seed, tools.pools[subset], tools.lines, options
-    )
+        tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, plan.settings["max_seq_len"], plan.seed, tools.pools[subset], tools.lines, options,
+        tools.candidates.get(task.name, {}),
+    )  # fmt: skip
 
 
 def _build_task(

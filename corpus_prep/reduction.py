@@ -1,7 +1,8 @@
 """The small reduction between the two passes: corpus tables of all splits together, in memory that is bounded but for 13 bytes a document.
 
 The splits are read through three times, one at a time, each time another file of theirs (`offers`), in the order of their numbers:
-documents, so that it is known which ones stay; then counts; then negatives, of documents that stay and without boilerplate.
+documents, so that it is known which ones stay; then counts; then negatives, of documents that stay and without boilerplate. A fourth
+time, for candidates, only where a task samples them.
 pipelines/docs/reduction.md says what it takes for 1 TB of text.
 """
 
@@ -22,7 +23,7 @@ from corpus_prep.bounded import BoundedCounts
 from corpus_prep.dedup import cross_split_duplicates
 from corpus_prep.near import Resemblance, near_duplicates
 from corpus_prep.proportions import beyond_weight
-from corpus_prep.tables import SPANS_PER_BIN, SUBSETS, pack
+from corpus_prep.tables import SPANS_PER_BIN, SUBSETS, Candidates, pack, pack_candidates
 from corpus_prep.vocab_build import build_vocab
 from ernie_core.manifest import canonical_json
 from ernie_core.schemas import sentence_from_json
@@ -33,7 +34,7 @@ FREQUENT_AT_LEAST = 4  # documents: in a small corpus a line found twice is no b
 HELD_TOKENS = HELD_LINES = 1 << 20  # at most twice so many different ones are counted at a time
 
 Load = Callable[[int, str], Any]
-"""Returns a split's file of a kind: "ids", "counts", "negatives" or "near"."""
+"""Returns a split's file of a kind: "ids", "counts", "candidates", "negatives" or "near"."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Tables:
     beyond: dict[int, NDArray[np.int32]]
     chars: dict[str, int]
     lost: dict[str, int]
+    candidates: dict[str, Candidates]
 
     def files(self) -> dict[str, bytes]:
         """Return the tables' bytes by file name."""
@@ -64,6 +66,7 @@ class Tables:
             "duplicates.npy": buffer.getvalue(),
             "boilerplate.json": canonical_json(self.boilerplate),
             "lines.json": canonical_json(list(self.lines)),
+            "candidates.json": pack_candidates(self.candidates),
             "negatives.json.zst": pack(self.negatives),
         }
 
@@ -76,6 +79,7 @@ def reduce_tables(
     near_threshold: float | None = None,
     boilerplate_share: float | None = None,
     weights: Mapping[str, float] | None = None,
+    sampling: Sequence[str] = (),
 ) -> Tables:
     """Make the tables of what all splits offer.
 
@@ -90,6 +94,7 @@ def reduce_tables(
         near_threshold: leave out documents of at least this estimated resemblance to an earlier one.
         boilerplate_share: of a corpus's documents, beyond which a line in so many is left out.
         weights: corpus -> largest share of all text.
+        sampling: tasks whose candidates are counted, in the documents that stay; boilerplate and frequent lines count too.
     """
     numbers = sorted(sources)
     documents: dict[int, NDArray[np.void]] = {number: load(number, "ids") for number in numbers}
@@ -121,6 +126,14 @@ def reduce_tables(
         boilerplate = boilerplate_lines(stay, {source: found.counts for source, found in paragraphs.items()}, boilerplate_share)
     lost = {name: found.lost for name, found in (("tokens", tokens), ("lines", lines)) if found.lost}
 
+    candidates: dict[str, Counter[tuple[str, int, str]]] = {task: Counter() for task in sampling}
+    for number in numbers if sampling else ():
+        left_out = frozenset(dropped[number].tolist())
+        for task, rows in load(number, "candidates").items():
+            for index, label, place, n in rows:
+                candidates[task][sources[number], label, place] += 0 if index in left_out else n
+    counted = {task: {where: n for where, n in counts.items() if n} for task, counts in candidates.items()}
+
     unwanted = sentences_of(boilerplate)
     pools = {subset: SmallestSpans() for subset in SUBSETS}
     for number in numbers:
@@ -128,7 +141,9 @@ def reduce_tables(
         for subset, spans in load(number, "negatives").items():
             pools[subset].add(source, spans, documents[number]["id"], left_out, unwanted.get(source, ()))
     negatives = {subset: pool.spans() for subset, pool in pools.items()}
-    return Tables(vocab or build_vocab(tokens.counts, vocab_size), dropped, frequent, negatives, near, boilerplate, beyond, dict(chars), lost)
+    return Tables(
+        vocab or build_vocab(tokens.counts, vocab_size), dropped, frequent, negatives, near, boilerplate, beyond, dict(chars), lost, counted
+    )
 
 
 def _by_split(near: Sequence[Resemblance]) -> dict[int, list[int]]:

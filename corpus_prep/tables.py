@@ -1,12 +1,13 @@
 """Corpus tables: what the small reduction between the two passes makes of all splits together, each table with its hash.
 
-vocab.txt (vocabulary), duplicates.npy (drop list), boilerplate.json (lines to take out), lines.json (frequent lines), negatives.json.zst (a seeded pool of spans).
+vocab.txt (vocabulary), duplicates.npy (drop list), boilerplate.json (lines to take out), lines.json (frequent lines), candidates.json (for rows, by
+task, source, class and bin), negatives.json.zst (a seeded pool of spans).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from ernie_core.manifest import canonical_json
 from ernie_core.schemas import sentence_from_json
 from ernie_core.seeding import key
 from ernie_core.tasks.base import PoolSpan
+
+Candidates = dict[tuple[str, int, str], int]
+"""(source, class, bin) -> candidates of a task in all documents that stay."""
 
 SUBSETS = ("train", "valid")
 SPANS_PER_BIN = 500  # negatives kept per source, length bin and subset: those with the smallest hashes
@@ -80,3 +84,13 @@ class SpanPool:
 def load_pool(path: Path, subset: str) -> SpanPool:
     """Return the negatives of a subset from negatives.json.zst."""
     return SpanPool(unpack(path.read_bytes())[subset])
+
+
+def pack_candidates(candidates: Mapping[str, Candidates]) -> bytes:
+    """Return the bytes of candidates.json: task -> [source, class, bin, count]."""
+    return canonical_json({task: [[*where, n] for where, n in sorted(counts.items())] for task, counts in candidates.items()})
+
+
+def unpack_candidates(data: bytes) -> dict[str, Candidates]:
+    """Return what `pack_candidates` was given."""
+    return {task: {(source, label, place): n for source, label, place, n in rows} for task, rows in json.loads(data).items()}

@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -130,6 +131,14 @@ def fixed_corpus() -> list[Document]:
     return [*(document("tales", title, lines, by_jieba, work) for work, title, lines in chinese), Document("e" * 16, "english", "work", "", cut)]
 
 
+def documents_for(task: str) -> list[Document]:
+    """The documents that a task's golden rows need beside the fixed corpus: golden/texts/TASK.jsonl, if it has such a file."""
+    path = Path(__file__).parent / "golden" / "texts" / f"{task}.jsonl"
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+    made = ((row, document("more", "", row["paragraphs"], by_jieba, row.get("work", "work"))) for row in rows)
+    return [replace(of, kind=row.get("kind", "text"), roles=tuple(row.get("roles", ()))) for row, of in made]
+
+
 def bbc_documents(data: Path, count: int) -> list[Document]:
     def of(lines: list[str]) -> Document:
         cut = tuple(tuple(english(s) for s in re.findall(r".+?(?:[.!?][\"']?(?= |$)|$)\s*", line)) for line in lines)
@@ -174,6 +183,12 @@ def context(pool: ListPool | None = None, **changes: Any) -> BuildContext:
     return BuildContext(**{**settings, **changes})
 
 
+def counted(task: Task, documents: Sequence[Document], options: Mapping[str, Any]) -> Counter[tuple[str, int, str]]:
+    """The corpus table of a task's candidates."""
+    of = task.candidates or (lambda document, options: iter(()))
+    return Counter((d.source, label, place) for d in documents for label, place in of(d, options))
+
+
 def built(task: Task, documents: Sequence[Document], ctx: BuildContext) -> tuple[list[Sample], Counter[str]]:
     drops: Counter[str] = Counter()
     return list(task.build(documents, ctx, drops)), drops
@@ -197,10 +212,12 @@ def spans_of(documents: Sequence[Document], max_seq_len: int = 128) -> list[Pool
 def audited(task: Task, documents: Sequence[Document], options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """The shortcut audit of a task over real documents, a fifth of them held out; a token is a character, or a word of Latin letters."""
     ids = {t: 5 + i for i, t in enumerate(sorted({t for d in documents for p in d.paragraphs for s in p for t in _tokens(s.text)}))}
-    rows = []
+    rows, complete = [], task.complete(options)
+    table = counted(task, documents, complete)
     for held_out in (False, True):
         mine = [d for d in documents if (int(d.doc_id, 16) % 5 == 0) == held_out]
-        ctx = context(ListPool(spans_of(mine)), encode=cache(lambda w: [ids.get(t, 0) for t in _tokens(w)]), options=task.complete(options))
+        encode = cache(lambda w: [ids.get(t, 0) for t in _tokens(w)])
+        ctx = context(ListPool(spans_of(mine)), encode=encode, options=complete, candidates=table)
         rows.append(Rows.from_samples(built(task, mine, ctx)[0], [task.name] if task.level == "token" else []))
     return audit(*rows, task=task, tokens=["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *ids], seed=7)
 

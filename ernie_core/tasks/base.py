@@ -68,6 +68,7 @@ class BuildContext:
         pool: negatives.
         frequent_lines: sentences' texts found in more than 0.5 % of documents.
         options: the task's own options from the recipe.
+        candidates: of this task in the whole corpus, (source, class, bin) -> how many, see `Task.candidates`.
     """
 
     encode: Encode
@@ -78,6 +79,7 @@ class BuildContext:
     pool: Pool
     frequent_lines: frozenset[str]
     options: Mapping[str, Any] = field(default_factory=dict)
+    candidates: Mapping[tuple[str, int, str], int] = field(default_factory=dict)
 
 
 Builder = Callable[[Sequence[Document], BuildContext, Counter[str]], Iterator[Sample]]
@@ -100,6 +102,8 @@ class Task:
         metric: what its validation curve and its shortcut bars are measured in: "accuracy", "average_precision" or "loss".
         count_classes: size of the head under given (complete) options; None where it is always `num_classes`.
         label_names: what each class means, for people; () where a number says it best.
+        candidates: (document, complete options) -> (class, bin) of each candidate for a row. Pass 1 counts them, so that `build` can
+            sample a class or a bin down to a number that holds for the whole corpus; None for most.
     """
 
     name: str
@@ -113,6 +117,7 @@ class Task:
     metric: str = "accuracy"
     count_classes: Callable[[Mapping[str, Any]], int] | None = None
     label_names: tuple[str, ...] = ()
+    candidates: Callable[[Document, Mapping[str, Any]], Iterator[tuple[int, str]]] | None = None
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's defaults overlaid with a recipe's `options`.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from corpus_prep.bounded import BoundedCounts
 from corpus_prep.offers import DOCUMENT, document_table, offer_negatives, offered_counts
 from corpus_prep.reduction import SmallestSpans, reduce_tables
-from corpus_prep.tables import SPANS_PER_BIN, subset_of
+from corpus_prep.tables import SPANS_PER_BIN, subset_of, unpack_candidates
 from ernie_core.schemas import Document, Sentence
 
 COUNTS = st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 5)), max_size=8)
@@ -106,5 +106,17 @@ def test_one_file_of_one_split_is_asked_for_at_a_time_and_each_once() -> None:
         asked.append((place, number))
         return part(3)[place]
 
-    reduce_tables(load, {2: "c", 0: "c", 1: "d"}, None, 100)
+    tables = reduce_tables(load, {2: "c", 0: "c", 1: "d"}, None, 100)
+    assert unpack_candidates(tables.files()["candidates.json"]) == {}
     assert asked == [(place, number) for place in ("ids", "counts", "negatives") for number in (0, 1, 2)]
+
+
+def test_candidates_of_documents_that_stay_are_summed_by_source_class_and_bin() -> None:
+    parts = [part(3), part(2), part(1)]
+    parts[1]["ids"]["id"] = [9, 1]  # the second is the first split's
+    parts[2]["ids"]["id"] = [7]
+    for i, rows in enumerate([[[0, 1, "x", 5], [2, 0, "y", 2]], [[0, 1, "x", 7], [1, 1, "x", 100]], [[0, 1, "x", 1]]]):
+        parts[i]["candidates"] = {"discourse_relation": rows}
+    tables = reduce_tables(lambda n, place: parts[n][place], {0: "c", 1: "c", 2: "d"}, None, 100, sampling=["discourse_relation"])
+    found = unpack_candidates(tables.files()["candidates.json"])
+    assert found == {"discourse_relation": {("c", 1, "x"): 12, ("c", 0, "y"): 2, ("d", 1, "x"): 1}}

@@ -1,0 +1,188 @@
+"""Discourse relation: which relation did the connective between two texts state, before it was taken out (ERNIE 2.0, section 4.2.3; TASKS).
+
+Classes: 0 = no connective, then the relations of the list in its order, or under `labels: markers` each marker of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from ernie_core.errors import RecipeError
+from ernie_core.schemas import Document, Sample, Sentence
+from ernie_core.seeding import key
+from ernie_core.tasks.base import BuildContext, PoolSpan, Task, running_text
+from ernie_core.tasks.clauses import split_clauses
+from ernie_core.tasks.connectives import LANGUAGES, Connectives, load_connectives
+from ernie_core.tasks.halves import Cut, cuts, kept
+from ernie_core.tasks.pairs import MIN_LETTERS, pair_row
+
+NAME = "discourse_relation"
+NO_CONNECTIVE = 0
+LABELS = ("groups", "markers")
+
+
+class Candidate(NamedTuple):
+    """Two adjacent texts, connective taken out. `place` names them in their document, `bin` their form and lengths; `lines` are the
+    sentences that they come from."""
+
+    label: int
+    bin: str
+    place: tuple[int, int, int]
+    first: Sentence
+    second: Sentence
+    lines: tuple[str, str]
+
+
+def count_classes(options: Mapping[str, Any]) -> int:
+    """Return the size of the head: 9 for the groups of either list.
+
+    Raises:
+        RecipeError: E-TASK-OPTION, a value that an option cannot take.
+    """
+    most = options["per_class"]
+    valid = {
+        "connectives": (options["connectives"] in LANGUAGES, ", ".join(LANGUAGES)),
+        "labels": (options["labels"] in LABELS, ", ".join(LABELS)),
+        "per_class": (most is None or (type(most) is int and most > 0), "a number of rows, or null for no bound"),
+    }
+    for name, (allowed, expected) in valid.items():
+        if not allowed:
+            raise RecipeError(
+                "E-TASK-OPTION", f"discourse_relation cannot take this {name}", expected=expected, found=repr(options[name]), fix="correct it in the recipe"
+            )  # fmt: skip
+    return 1 + len(_names(options))
+
+
+def _names(options: Mapping[str, Any]) -> tuple[str, ...]:
+    connectives = load_connectives(options["connectives"])
+    return connectives.groups if options["labels"] == "groups" else connectives.markers
+
+
+def candidates(document: Document, options: Mapping[str, Any], drops: Counter[str]) -> Iterator[Candidate]:
+    """Yield the pairs of adjacent sentences of one paragraph, and of adjacent clauses of one sentence, that can have a label.
+
+    The second opens with a listed marker, which goes, with the commas, colons and spaces behind it, wherever else it stands in the
+    second, and with its partners in the first; or neither holds a marker or a partner, and an opening of 4 characters with a comma
+    loses the comma. Drops: "short_text" (a half of under 4 letters), "marker_elsewhere" (a marker or a partner, but not where the
+    second begins), "inside_word" (what must go is a part of a word).
+
+    Example: 他病了，所以没来。 -> label of "result", 他病了， and 没来。.
+    """
+    connectives = load_connectives(options["connectives"])
+    numbers = {name: number for number, name in enumerate(_names(options), 1)}
+    for p, paragraph in enumerate(document.paragraphs):
+        before: Cut | None = None
+        for s, sentence in enumerate(paragraph):
+            text = sentence.text
+            whole = cuts(sentence, [len(text)])
+            if not whole:
+                continue
+            clauses = cuts(sentence, ends) if len(ends := split_clauses(text)) > 1 else []
+            pairs = [(before, whole[0])] if before is not None else []
+            for c, (first, second) in enumerate([*pairs, *pairwise(clauses)], 1 - len(pairs)):
+                found = _candidate(first, second, connectives, (p, s, c), numbers, by_marker=options["labels"] == "markers")
+                if isinstance(found, str):
+                    drops[found] += 1
+                else:
+                    yield found
+            before = whole[0]
+
+
+def _candidate(
+    first: Cut, second: Cut, connectives: Connectives, place: tuple[int, int, int], numbers: Mapping[str, int], *, by_marker: bool
+) -> Candidate | str:
+    """Return a candidate, or the reason why these texts are none. `place`: paragraph, sentence, clause (0: the sentence as a whole)."""
+    texts = first.text, second.text
+    marker = connectives.marker_of(texts[1])
+    if marker:
+        label = numbers[marker if by_marker else connectives.group_of[marker]]
+        ranges = connectives.without_partners(texts[0], marker), connectives.without_marker(texts[1], marker)
+    elif any(map(connectives.anywhere.search, texts)):
+        return "marker_elsewhere"
+    else:
+        label, ranges = NO_CONNECTIVE, ([(0, len(texts[0]))], connectives.without_comma(texts[1]))
+    sizes = [sum(map(str.isalnum, "".join(text[a:b] for a, b in left))) for text, left in zip(texts, ranges, strict=True)]
+    if min(sizes) < MIN_LETTERS:
+        return "short_text"
+    left, right = kept(first, ranges[0]), kept(second, ranges[1])
+    if left is None or right is None:
+        return "inside_word"
+    form = "clauses" if place[2] else "sentences"
+    return Candidate(
+        label, " ".join([form, *map(_size, sizes)]), place, left, right, (first.sentence.text, second.sentence.text)
+    )  # fmt: skip
+
+
+def _size(num_letters: int) -> str:
+    """Return a length bin, one for each doubling."""
+    return str(num_letters.bit_length())
+
+
+def count(document: Document, options: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Yield class and bin of each candidate of a document (`Task.candidates`)."""
+    if document.kind == "text":
+        yield from ((found.label, found.bin) for found in candidates(document, options, Counter()))
+
+
+def shares(counts: Mapping[tuple[str, int, str], int], options: Mapping[str, Any]) -> dict[tuple[str, int, str], float]:
+    """Return which share of the candidates of a source, class and bin become rows.
+
+    A relation has `per_class` rows or all it can; the class without a connective as many as the relations have on average, in each
+    source and bin by itself, so that it is as long as they are.
+
+    Args:
+        counts: (source, class, bin) -> candidates of the whole corpus.
+        options: the task's, complete.
+
+    Example: 3,000 of class 1 and 500 of class 2, 4,000 of class 0 in one bin, per_class 1500 -> 0.5, 1.0, (1500 + 500) / 2 / 4000.
+    """
+    most, num_relations = options["per_class"], len(_names(options))
+    totals: Counter[int] = Counter()
+    for (_, label, _), number in counts.items():
+        totals[label] += number
+    found: dict[tuple[str, int, str], float] = {}
+    wanted: dict[tuple[str, str], float] = {}
+    for (source, label, place), number in sorted(counts.items()):
+        if label != NO_CONNECTIVE:
+            share = 1.0 if most is None else min(1.0, most / totals[label])
+            found[source, label, place] = share
+            wanted[source, place] = wanted.get((source, place), 0.0) + share * number / num_relations
+    for (source, label, place), number in counts.items():
+        if label == NO_CONNECTIVE:
+            found[source, label, place] = min(1.0, wanted.get((source, place), 0.0) / number)
+    return found
+
+
+def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
+    """Yield one row for each candidate that its hash lets through (`shares`), in the order of the text.
+
+    A pair longer than a row loses the beginning of its first text and the end of its second. Drops: "not_text", "over_cap",
+    "frequent_line", "too_long", and those of `candidates`.
+
+    Example: 他病了，所以没来。 -> [CLS] 他 病 了 ， [SEP] 没 来 。 [SEP], label 2.
+    """
+    share_of = shares(context.candidates, context.options)
+    for document in running_text(documents, drops):
+        for found in candidates(document, context.options, drops):
+            rank = key(context.seed, NAME, document.doc_id, *found.place)
+            if rank >= share_of[document.source, found.label, found.bin] * 2.0**64:
+                drops["over_cap"] += 1
+                continue
+            if not context.frequent_lines.isdisjoint(found.lines):
+                drops["frequent_line"] += 1
+                continue
+            first, second = (PoolSpan(document.doc_id, document.source, document.work, (half,)) for half in (found.first, found.second))
+            row = pair_row(first, second, context, found.label)
+            if row is None:
+                drops["too_long"] += 1
+            else:
+                yield row
+
+
+TASK = Task(
+    NAME, 10, "sentence", 9, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.3; marked pairs after Sileo et al. 2019",
+    options={"connectives": "zh", "labels": "groups", "per_class": 1500}, count_classes=count_classes, candidates=count, label_names=("no connective",),
+)  # fmt: skip
