@@ -96,7 +96,7 @@ def _sentence_bars(train: Rows, valid: Rows, tokens: Sequence[str], seed: int) -
     majority = round(bars["majority"], 4)
     if len(classes) < 2:
         return {"majority": majority, "bars": bars}
-    num_segments = 1 + int(max(train.sentence_type_ids.max(), valid.sentence_type_ids.max()))
+    num_segments = 1 + int(max(_segments(train).max(), _segments(valid).max()))
     marks = _marks(train, tokens)
     dense: dict[str, Callable[[Rows], Floats]] = {
         "length": lambda rows: _length_features(rows, num_segments),
@@ -104,8 +104,8 @@ def _sentence_bars(train: Rows, valid: Rows, tokens: Sequence[str], seed: int) -
         "word_overlap": lambda rows: _overlap_features(rows, num_segments),
     }
     bags: dict[str, Callable[[Rows], csr_matrix]] = {
-        "first_half": lambda rows: _bag(rows, rows.sentence_type_ids == 0, len(tokens), 1),
-        "second_half": lambda rows: _bag(rows, rows.sentence_type_ids == _last_segment(rows), len(tokens), 1),
+        "first_half": lambda rows: _bag(rows, _segments(rows) == 0, len(tokens), 1),
+        "second_half": lambda rows: _bag(rows, _segments(rows) == _last_segment(rows), len(tokens), 1),
         "unigram_table": lambda rows: _bag(rows, np.ones(rows.num_tokens, bool), len(tokens), num_segments),
     }
     for name, features in dense.items():
@@ -126,12 +126,22 @@ def _row_of_token(rows: Rows) -> NDArray[np.int64]:
 
 def _slots(rows: Rows, num_segments: int) -> NDArray[np.int64]:
     """Return row * num_segments + segment for every token."""
-    return _row_of_token(rows) * num_segments + rows.sentence_type_ids
+    return _row_of_token(rows) * num_segments + _segments(rows)
 
 
-def _last_segment(rows: Rows) -> NDArray[np.int8]:
+def _segments(rows: Rows) -> NDArray[np.int64]:
+    """Return the segment of every token: how many [SEP] stand before it. (Sentence types count segments too, but for roles of a dialogue.)
+
+    Example: [CLS] a [SEP] b [SEP] -> 0 0 0 1 1.
+    """
+    special = rows.seg_labels < 0
+    before: NDArray[np.int64] = np.cumsum(special) - special
+    return np.maximum(before - np.repeat(before[rows.offsets[:-1]], rows.lengths) - 1, 0)
+
+
+def _last_segment(rows: Rows) -> NDArray[np.int64]:
     """Return, for every token, the number of the last segment of its row."""
-    return np.repeat(rows.sentence_type_ids[rows.offsets[1:] - 1], rows.lengths)
+    return np.repeat(_segments(rows)[rows.offsets[1:] - 1], rows.lengths)
 
 
 def _length_features(rows: Rows, num_segments: int) -> Floats:
@@ -174,7 +184,7 @@ def _bag(rows: Rows, chosen: NDArray[np.bool_], vocab_size: int, num_segments: i
     row = _row_of_token(rows)[chosen]
     column = rows.token_ids[chosen].astype(np.int64)
     if num_segments > 1:
-        column += rows.sentence_type_ids[chosen].astype(np.int64) * vocab_size
+        column += _segments(rows)[chosen] * vocab_size
     bag = csr_matrix((np.ones(len(row)), (row, column)), shape=(len(rows), vocab_size * num_segments))
     bag.sum_duplicates()
     norm = np.sqrt(np.asarray(bag.multiply(bag).sum(1)).ravel())
@@ -197,7 +207,7 @@ def _overlap_features(rows: Rows, num_segments: int) -> Floats:
     first, hashes, sizes = _words(rows)
     row = _row_of_token(rows)[first]
     order = np.lexsort((hashes, row))
-    row, hashes, sizes, bits = row[order], hashes[order], sizes[order], 1 << rows.sentence_type_ids[first][order].astype(np.int64)
+    row, hashes, sizes, bits = row[order], hashes[order], sizes[order], 1 << _segments(rows)[first][order]
     starts = np.flatnonzero(np.append(True, (row[1:] != row[:-1]) | (hashes[1:] != hashes[:-1])))
     row, sizes, held = row[starts], sizes[starts], np.bitwise_or.reduceat(bits, starts)
 

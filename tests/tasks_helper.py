@@ -139,6 +139,30 @@ def documents_for(task: str) -> list[Document]:
     return [replace(of, kind=row.get("kind", "text"), roles=tuple(row.get("roles", ()))) for row, of in made]
 
 
+def conversations(data: Path, name: str, count: int) -> list[tuple[str, ...]]:
+    """The first distinct conversations of film subtitles, of "lccc" (turns) or of "chat" (two turns), as their turns."""
+    found: dict[tuple[str, ...], None] = {}
+    if name == "subtitles":
+        for path in sorted((data / "dialog_zh_dgk_lost_conv").glob("*.conv.gz")):
+            text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").replace("\r", "")
+            for block in re.split(r"^E$", text, flags=re.MULTILINE):
+                found[tuple(" ".join(line[2:].split()) for line in block.split("\n") if line.startswith("M ") and line[2:].strip())] = None
+    elif name == "lccc":
+        (path,) = (data / "dialog_zh_lccc_toy").glob("*.json.gz")
+        for held in json.loads(gzip.decompress(path.read_bytes())).values():
+            found.update(dict.fromkeys(tuple("".join(turn.split()) for turn in turns) for turns in held))
+    else:
+        (path,) = (data / "dialog_zh_xiaojiang").glob("*.txt.gz")
+        rows = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").splitlines()
+        found.update(dict.fromkeys(tuple(" ".join(turn.split()) for turn in row.split("\t") if turn.strip()) for row in rows))
+    return list(found)[:count]
+
+
+def dialogues(turns: Sequence[Sequence[str]], speakers: Sequence[str] = (), source: str = "talk") -> list[Document]:
+    """Conversations cut by jieba, without speakers or each with the same."""
+    return [replace(document(source, "", t, by_jieba), kind="dialogue", roles=tuple(speakers) or ("",) * len(t)) for t in turns]
+
+
 def bbc_documents(data: Path, count: int) -> list[Document]:
     def of(lines: list[str]) -> Document:
         cut = tuple(tuple(english(s) for s in re.findall(r".+?(?:[.!?][\"']?(?= |$)|$)\s*", line)) for line in lines)

@@ -45,6 +45,11 @@ class PoolSpan:
         """The distinct words of two characters or more."""
         return frozenset(w for s in self.sentences for w in s.words if len(w) > 1)
 
+    @cached_property
+    def every_word(self) -> frozenset[str]:
+        """The distinct words and marks."""
+        return frozenset(w for s in self.sentences for w in s.words if not w.isspace())
+
 
 class Pool(Protocol):
     """Corpus table of negatives."""
