@@ -67,12 +67,13 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
     The second opens with a listed marker, which goes, with the commas, colons and spaces behind it, wherever else it stands in the
     second, and with its partners in the first; or neither holds a marker or a partner, and an opening of 4 characters with a comma
     loses the comma. Drops: "short_text" (a half of under 4 letters), "marker_elsewhere" (a marker or a partner, but not where the
-    second begins), "inside_word" (what must go is a part of a word).
+    second begins), "inside_word" (what must go is a part of a word), "no_pair" (a document without two adjacent texts).
 
     Example: 他病了，所以没来。 -> label of "result", 他病了， and 没来。.
     """
     connectives = load_connectives(options["connectives"])
     numbers = {name: number for number, name in enumerate(_names(options), 1)}
+    num_pairs = 0
     for p, paragraph in enumerate(document.paragraphs):
         before: Cut | None = None
         for s, sentence in enumerate(paragraph):
@@ -83,12 +84,14 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
             clauses = cuts(sentence, ends) if len(ends := split_clauses(text)) > 1 else []
             pairs = [(before, whole[0])] if before is not None else []
             for c, (first, second) in enumerate([*pairs, *pairwise(clauses)], 1 - len(pairs)):
+                num_pairs += 1
                 found = _candidate(first, second, connectives, (p, s, c), numbers, by_marker=options["labels"] == "markers")
                 if isinstance(found, str):
                     drops[found] += 1
                 else:
                     yield found
             before = whole[0]
+    drops["no_pair"] += num_pairs == 0
 
 
 def _candidate(

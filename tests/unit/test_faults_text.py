@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from prepare_helper import document, run_prepare, write_corpus
 from reader_helper import good, read_bytes, read_corpus, reasons
-from tasks_helper import ListPool, context, encode_small, spans_of
+from tasks_helper import ListPool, context, counted, encode_small, spans_of
 from tasks_helper import document as task_document
 
 from corpus_prep.flow import UNPICKLING, check_environment
@@ -110,7 +110,8 @@ def test_of_documents_that_are_all_alike_no_negative_is_drawn(task: Task, kind: 
     pool = WatchedPool(spans_of(documents))
     for options in ({}, {"classes": 3}) if task.name == "next_sentence" else ({},):
         drops: Counter[str] = Counter()
-        rows = list(task.build(documents, context(pool, options=task.complete(options)), drops))
+        complete = task.complete(options)
+        rows = list(task.build(documents, context(pool, options=complete, candidates=counted(task, documents, complete)), drops))
         assert not (pool.drawn and rows), drops
         assert rows or drops or pool.drawn == 0
 
@@ -119,7 +120,8 @@ def test_of_documents_that_are_all_alike_no_negative_is_drawn(task: Task, kind: 
 def test_one_document_has_no_negatives_and_ends(task: Task) -> None:
     documents = [alike(1, "text")]
     pool = WatchedPool(spans_of(documents))
-    rows = list(task.build(documents, context(pool, options=task.complete({})), Counter()))
+    complete = task.complete({})
+    rows = list(task.build(documents, context(pool, options=complete, candidates=counted(task, documents, complete)), Counter()))
     assert not (pool.drawn and rows)
 
 

@@ -159,7 +159,7 @@ pretrain:
         (SMALL + "prepare: {encodings: [parquet, csv]}", "prepare.encodings.1: Input should be 'parquet' or 'text', found 'csv'"),
         (SMALL + "finetune: {benchmarks: {reviews: {package: reviews}}}", "finetune needs a pretrain section"),
         (SMALL + "prepare: {tasks: {knowledge_masking: {}}}\npretrain: {}", "prepare.tasks does not build next_sentence, "),
-        (SMALL + "pretrain: {stages: [{enter: [dialogue]}]}", "unknown task 'dialogue'"),
+        (SMALL + "pretrain: {stages: [{enter: [dialogues]}]}", "unknown task 'dialogues'"),
         (SMALL + "pretrain: {iterations: {knowledge_masking: 5}}", "iterations: none given for "),
         (SMALL + "pretrain: {stages: [{enter: [knowledge_masking]}]}", "no stage enters "),
         (SMALL + "pretrain: {model: {hidden_size: 100, num_attention_heads: 3}}", "hidden_size 100 is no multiple of num_attention_heads 3"),
