@@ -35,7 +35,7 @@ from ernie_core.manifest import FileEntry, atomic_write, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 
-DATA_FORMAT = 10  # raised when the same input would give other bytes
+DATA_FORMAT = 11  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)

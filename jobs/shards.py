@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,17 +131,17 @@ def _show(args: argparse.Namespace) -> int:
     console.print(legend, style="dim")
     for name in _tasks(manifest, args.task):
         shards = ShardSet.open(folder, manifest, name, args.subset, _encoding(manifest, name))
+        task = all_tasks()[name]
+        meanings = task.meanings(manifest.settings.get("tasks", {}).get(name, {}))
         for number in _chosen(shards.num_rows, args, name):
             group, row = _place(shards, number)
             at = (np.array([group]), np.array([row]))
-            rows = shards.gather(*at) if epoch is None else read_rows(shards, all_tasks()[name], *at, args.seed, epoch)
+            rows = shards.gather(*at) if epoch is None else read_rows(shards, task, *at, args.seed, epoch)
             masked = None
             if args.mask is not None:
                 masked = mask_rows(rows, unit=args.mask, seed=args.seed, epoch=epoch, vocab_size=vocab.size,
                                    num_special=vocab.num_leading_specials, mask_id=vocab.mask_id)  # fmt: skip
-            _print_row(
-                console, rows, masked, all_tasks()[name], vocab, f"{args.subset} row {number} of {shards.num_rows:,} ({shards.file_of(group)})"
-            )
+            _print_row(console, rows, masked, task, meanings, vocab, f"{args.subset} row {number} of {shards.num_rows:,} ({shards.file_of(group)})")
     return 0
 
 
@@ -162,7 +163,7 @@ def _place(shards: ShardSet, number: int) -> tuple[int, int]:
     raise AssertionError(number)
 
 
-def _print_row(console: Any, rows: Rows, masked: Masked | None, task: Task, vocab: Vocab, where: str) -> None:
+def _print_row(console: Any, rows: Rows, masked: Masked | None, task: Task, meanings: Sequence[str], vocab: Vocab, where: str) -> None:
     from rich.text import Text
 
     from corpus_prep.readable import kind_name, pieces, seen, segments
@@ -171,8 +172,8 @@ def _print_row(console: Any, rows: Rows, masked: Masked | None, task: Task, voca
     sample = rows.sample(0)
     console.print()
     label = "" if sample.label < 0 else f", label {sample.label}"
-    if 0 <= sample.label < len(task.label_names):
-        label += f" = {task.label_names[sample.label]}"
+    if 0 <= sample.label < len(meanings):
+        label += f" = {meanings[sample.label]}"
     console.print(f"{task.name}, {where}, {rows.num_tokens} tokens{label}", style="bold")
     for kind, parts in segments(pieces(sample, vocab, task.name), sample):
         line = Text(f"  {kind} ", style="dim")

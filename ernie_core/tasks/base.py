@@ -107,6 +107,7 @@ class Task:
         metric: what its validation curve and its shortcut bars are measured in: "accuracy", "average_precision" or "loss".
         count_classes: size of the head under given (complete) options; None where it is always `num_classes`.
         label_names: what each class means, for people; () where a number says it best.
+        name_labels: the same where it depends on the (complete) options.
         candidates: (document, complete options) -> (class, bin) of each candidate for a row. Pass 1 counts them, so that `build` can
             sample a class or a bin down to a number that holds for the whole corpus; None for most.
     """
@@ -122,6 +123,7 @@ class Task:
     metric: str = "accuracy"
     count_classes: Callable[[Mapping[str, Any]], int] | None = None
     label_names: tuple[str, ...] = ()
+    name_labels: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     candidates: Callable[[Document, Mapping[str, Any]], Iterator[tuple[int, str]]] | None = None
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +150,14 @@ class Task:
         """
         complete = self.complete(options)
         return self.num_classes if self.count_classes is None else self.count_classes(complete)
+
+    def meanings(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what each class means under a recipe's `options`; () where a number says it best.
+
+        Raises:
+            RecipeError: E-TASK-OPTION, an unknown option.
+        """
+        return self.label_names if self.name_labels is None else self.name_labels(self.complete(options))
 
 
 def all_tasks() -> dict[str, Task]:

@@ -104,3 +104,10 @@ def load_connectives(language: str) -> Connectives:
         _pattern({*group_of, *(other for others in partners.values() for other in others)}),
         re.compile(r"[a-z0-9'’-]+(?=,)" if language == "en" else r"[^，,\s]{1,4}(?=[，,])"),
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def discovery_labels() -> tuple[str, ...]:
+    """Return Discovery's 174 classes by number, from data/discovery_labels.txt."""
+    text = (Path(__file__).parent / "data" / "discovery_labels.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))

@@ -78,7 +78,7 @@ def replacement(texts: Sequence[PoolSpan], position: int, context: BuildContext,
     true, others = texts[position], [text.every_word for i, text in enumerate(texts) if i != position]
     wanted = [_common(true, other) for other in others]
     words = sorted({w for i, text in enumerate(texts) if i != position for w in text.words & true.words})
-    best, best_gap = None, (1 << 30, 0)
+    best, best_gap = None, 1 << 30
     for i in range(CANDIDATES):
         draw = key(draw_key, i)
         word = words[draw % len(words)] if words and i % 2 else ""
@@ -89,9 +89,9 @@ def replacement(texts: Sequence[PoolSpan], position: int, context: BuildContext,
         if (span.text[-1:] in _MARKS) != (true.text[-1:] in _MARKS):
             continue
         gap = sum(abs(a - b) for other, pair in zip(others, wanted, strict=True) for a, b in zip(_common(span, other), pair, strict=True))
-        if (gap, abs(span.num_chars - true.num_chars)) < best_gap:
-            best, best_gap = span, (gap, abs(span.num_chars - true.num_chars))
-        if best_gap == (0, 0):
+        if gap < best_gap:
+            best, best_gap = span, gap
+        if not gap:
             break
     return best
 

@@ -1,6 +1,7 @@
 """Discourse relation: which relation did the connective between two texts state, before it was taken out (ERNIE 2.0, section 4.2.3; TASKS).
 
-Classes: 0 = no connective, then the relations of the list in its order, or under `labels: markers` each marker of it.
+Classes: 0 = no connective, then the relations of the list in its order, or under `labels: markers` each marker of it. With `connectives:
+discovery` the corpus is Discovery as it is published (reader pairs; Sileo et al. 2019): 174 classes, of which its files tell.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from typing import Any, NamedTuple
 from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
-from ernie_core.tasks.base import BuildContext, PoolSpan, Task, running_text
+from ernie_core.tasks.base import BuildContext, PoolSpan, Task
 from ernie_core.tasks.clauses import split_clauses
-from ernie_core.tasks.connectives import LANGUAGES, Connectives, load_connectives
-from ernie_core.tasks.halves import Cut, cuts, kept
+from ernie_core.tasks.connectives import LANGUAGES, Connectives, discovery_labels, load_connectives
+from ernie_core.tasks.halves import Cut, cuts, joined, kept
 from ernie_core.tasks.pairs import MIN_LETTERS, pair_row
 
 NAME = "discourse_relation"
 NO_CONNECTIVE = 0
 LABELS = ("groups", "markers")
+DISCOVERY = "discovery"
 
 
 class Candidate(NamedTuple):
@@ -43,8 +45,9 @@ def count_classes(options: Mapping[str, Any]) -> int:
         RecipeError: E-TASK-OPTION, a value that an option cannot take.
     """
     most = options["per_class"]
+    lists = (*LANGUAGES, DISCOVERY)
     valid = {
-        "connectives": (options["connectives"] in LANGUAGES, ", ".join(LANGUAGES)),
+        "connectives": (options["connectives"] in lists, ", ".join(lists)),
         "labels": (options["labels"] in LABELS, ", ".join(LABELS)),
         "per_class": (most is None or (type(most) is int and most > 0), "a number of rows, or null for no bound"),
     }
@@ -53,12 +56,18 @@ def count_classes(options: Mapping[str, Any]) -> int:
             raise RecipeError(
                 "E-TASK-OPTION", f"discourse_relation cannot take this {name}", expected=expected, found=repr(options[name]), fix="correct it in the recipe"
             )  # fmt: skip
-    return 1 + len(_names(options))
+    return len(name_labels(options))
 
 
-def _names(options: Mapping[str, Any]) -> tuple[str, ...]:
+def name_labels(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the name of each class.
+
+    Example: ``name_labels({"connectives": "zh", "labels": "groups"})`` -> ``("no connective", "cause", "result", …)``.
+    """
+    if options["connectives"] == DISCOVERY:
+        return discovery_labels()
     connectives = load_connectives(options["connectives"])
-    return connectives.groups if options["labels"] == "groups" else connectives.markers
+    return ("no connective", *(connectives.groups if options["labels"] == "groups" else connectives.markers))
 
 
 def candidates(document: Document, options: Mapping[str, Any], drops: Counter[str]) -> Iterator[Candidate]:
@@ -72,7 +81,7 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
     Example: 他病了，所以没来。 -> label of "result", 他病了， and 没来。.
     """
     connectives = load_connectives(options["connectives"])
-    numbers = {name: number for number, name in enumerate(_names(options), 1)}
+    numbers = {name: number for number, name in enumerate(name_labels(options))}
     num_pairs = 0
     for p, paragraph in enumerate(document.paragraphs):
         before: Cut | None = None
@@ -124,17 +133,44 @@ def _size(num_letters: int) -> str:
     return str(num_letters.bit_length())
 
 
+def published(document: Document, drops: Counter[str]) -> Iterator[Candidate]:
+    """Yield the pair of a line of Discovery: two sentences, the connective gone already, and its name or number as label.
+
+    Drops: "unknown_label", "short_text".
+
+    Example: "It rained" | "The path was dry" | "however" -> that pair, the number of "however".
+    """
+    names = discovery_labels()
+    name = document.label.replace("_", " ").strip()
+    label = int(name) if name.isdecimal() else names.index(name) if name in names else -1
+    first, second = map(joined, document.paragraphs)
+    if not 0 <= label < len(names):
+        drops["unknown_label"] += 1
+    elif any(sum(map(str.isalnum, half.text)) < MIN_LETTERS for half in (first, second)):
+        drops["short_text"] += 1
+    else:
+        yield Candidate(label, "pairs", (0, 0, 0), first, second, (first.text, second.text))
+
+
+def of_document(document: Document, options: Mapping[str, Any], drops: Counter[str]) -> Iterator[Candidate]:
+    """Yield a document's candidates; one of another kind than the list of connectives needs is counted: "not_text", "not_pair"."""
+    kind = "pair" if options["connectives"] == DISCOVERY else "text"
+    if document.kind != kind:
+        drops[f"not_{kind}"] += 1
+    else:
+        yield from published(document, drops) if kind == "pair" else candidates(document, options, drops)
+
+
 def count(document: Document, options: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     """Yield class and bin of each candidate of a document (`Task.candidates`)."""
-    if document.kind == "text":
-        yield from ((found.label, found.bin) for found in candidates(document, options, Counter()))
+    yield from ((found.label, found.bin) for found in of_document(document, options, Counter()))
 
 
 def shares(counts: Mapping[tuple[str, int, str], int], options: Mapping[str, Any]) -> dict[tuple[str, int, str], float]:
     """Return which share of the candidates of a source, class and bin become rows.
 
     A relation has `per_class` rows or all it can; the class without a connective as many as the relations have on average, in each
-    source and bin by itself, so that it is as long as they are.
+    source and bin by itself, so that it is as long as they are (in Discovery it is a class like the others).
 
     Args:
         counts: (source, class, bin) -> candidates of the whole corpus.
@@ -142,19 +178,20 @@ def shares(counts: Mapping[tuple[str, int, str], int], options: Mapping[str, Any
 
     Example: 3,000 of class 1 and 500 of class 2, 4,000 of class 0 in one bin, per_class 1500 -> 0.5, 1.0, (1500 + 500) / 2 / 4000.
     """
-    most, num_relations = options["per_class"], len(_names(options))
+    most, num_relations = options["per_class"], len(name_labels(options)) - 1
+    unmarked = None if options["connectives"] == DISCOVERY else NO_CONNECTIVE
     totals: Counter[int] = Counter()
     for (_, label, _), number in counts.items():
         totals[label] += number
     found: dict[tuple[str, int, str], float] = {}
     wanted: dict[tuple[str, str], float] = {}
     for (source, label, place), number in sorted(counts.items()):
-        if label != NO_CONNECTIVE:
+        if label != unmarked:
             share = 1.0 if most is None else min(1.0, most / totals[label])
             found[source, label, place] = share
             wanted[source, place] = wanted.get((source, place), 0.0) + share * number / num_relations
     for (source, label, place), number in counts.items():
-        if label == NO_CONNECTIVE:
+        if label == unmarked:
             found[source, label, place] = min(1.0, wanted.get((source, place), 0.0) / number)
     return found
 
@@ -162,14 +199,14 @@ def shares(counts: Mapping[tuple[str, int, str], int], options: Mapping[str, Any
 def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
     """Yield one row for each candidate that its hash lets through (`shares`), in the order of the text.
 
-    A pair longer than a row loses the beginning of its first text and the end of its second. Drops: "not_text", "over_cap",
-    "frequent_line", "too_long", and those of `candidates`.
+    A pair longer than a row loses the beginning of its first text and the end of its second. Drops: "not_text", "not_pair",
+    "over_cap", "frequent_line", "too_long", and those of `candidates` and `published`.
 
     Example: 他病了，所以没来。 -> [CLS] 他 病 了 ， [SEP] 没 来 。 [SEP], label 2.
     """
     share_of = shares(context.candidates, context.options)
-    for document in running_text(documents, drops):
-        for found in candidates(document, context.options, drops):
+    for document in documents:
+        for found in of_document(document, context.options, drops):
             rank = key(context.seed, NAME, document.doc_id, *found.place)
             if rank >= share_of[document.source, found.label, found.bin] * 2.0**64:
                 drops["over_cap"] += 1
@@ -187,5 +224,5 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
 
 TASK = Task(
     NAME, 10, "sentence", 9, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.3; marked pairs after Sileo et al. 2019",
-    options={"connectives": "zh", "labels": "groups", "per_class": 1500}, count_classes=count_classes, candidates=count, label_names=("no connective",),
+    options={"connectives": "zh", "labels": "groups", "per_class": 1500}, count_classes=count_classes, candidates=count, name_labels=name_labels,
 )  # fmt: skip

@@ -74,3 +74,13 @@ def _place(bounds: Sequence[int], at: int) -> int | None:
     """Return the number of the word that begins at a character; None if none does."""
     place = bisect_left(bounds, at)
     return place if bounds[place] == at else None
+
+
+def joined(sentences: Sequence[Sentence]) -> Sentence:
+    """Return sentences as one, units and all.
+
+    Example: words (a, .) and (b,), a unit of the second -> words (a, ., b), unit 2:3.
+    """
+    starts = list(accumulate((len(s.words) for s in sentences), initial=0))
+    units = [Unit(u.start + first, u.end + first, u.kind) for s, first in zip(sentences, starts, strict=False) for u in s.units]
+    return Sentence(tuple(w for s in sentences for w in s.words), tuple(units), "".join(s.original for s in sentences))

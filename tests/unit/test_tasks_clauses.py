@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ernie_core.schemas import ENTITY, Sentence, Unit
 from ernie_core.tasks.clauses import split_clauses
-from ernie_core.tasks.halves import cuts, kept
+from ernie_core.tasks.halves import cuts, joined, kept
 
 
 def clauses(text: str) -> list[str]:
@@ -72,3 +72,9 @@ def test_a_capital_moves_to_what_is_left() -> None:
     left = kept(cut, [(4, 11)])
     assert left == Sentence(("ann", " ", "ran"), (Unit(0, 1, ENTITY),), "Ann ran")
     assert kept(cut, [(5, 11)]) is None
+
+
+def test_sentences_are_joined_with_their_units() -> None:
+    first, second = Sentence(("a", "."), (Unit(0, 1, ENTITY),), "A."), Sentence(("b", "c"), (Unit(1, 2, ENTITY),), "bC")
+    assert joined([first, second]) == Sentence(("a", ".", "b", "c"), (Unit(0, 1, ENTITY), Unit(3, 4, ENTITY)), "A.bC")
+    assert joined([]) == Sentence((), (), "")

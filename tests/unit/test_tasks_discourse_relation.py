@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -248,6 +249,31 @@ def test_every_marker_can_be_a_class() -> None:
     documents = [toy.document("toy", "", ["他昨天病了，所以没来上课。"])]
     rows, _ = toy.built(TASK, documents, context(documents, labels="markers"))
     assert [row.label for row in rows] == [1 + markers.index("所以")]
+
+
+def test_classes_are_named_under_every_option() -> None:
+    assert TASK.meanings({}) == ("no connective", *GROUPS)
+    assert TASK.meanings({"labels": "markers"})[1:] == tuple(m for m, (group, _) in LISTED.items() if group != "-")
+    assert len(TASK.meanings({"connectives": "discovery"})) == 174
+
+
+def test_discovery_is_read_as_it_is_published() -> None:
+    rows_of_file = [("It rained all day", "The path was dry. Nobody knew", "however"), ("It rained all day", "Everything was wet", "as_a_result,"),
+                    ("It rained all day", "Everything was wet", "0"), ("It rained", "Everything was wet", "173"), ("It rained", "It was wet", "174"),
+                    ("It rained", "It was wet", "nowhere"), ("It", "It was wet", "again,")]  # fmt: skip
+    documents = []
+    for i, (first, second, label) in enumerate(rows_of_file):
+        texts = ((toy.english(first),), tuple(map(toy.english, re.findall(r".+?(?:[.] |$)", second))))
+        documents.append(Document(f"{i:016x}", "discovery", "work", "", texts, "pair", ("sentence1", "sentence2"), label))
+    ctx = context(documents, connectives="discovery", per_class=None)
+    rows, drops = toy.built(TASK, [*documents, toy.document("toy", "", ["他昨天病了，所以没来上课。"])], ctx)
+    names = TASK.meanings({"connectives": "discovery"})
+    assert [names[row.label] for row in rows] == ["however", "as a result,", "[no-conn]", "yet,"]
+    assert [halves(row)[1:] for row in rows][:2] == [("itrainedallday", "thepathwasdry.nobodyknew"), ("itrainedallday", "everythingwaswet")]
+    assert +drops == {"unknown_label": 2, "short_text": 1, "not_pair": 1}
+    same = [Document(f"{i:016x}", "d", "", "", documents[0].paragraphs, "pair", ("", ""), str(i % 4)) for i in range(800)]
+    found = Counter(row.label for row in toy.built(TASK, same, context(same, connectives="discovery", per_class=50))[0])
+    assert found == {label: pytest.approx(50, abs=25) for label in range(4)}
 
 
 def test_frequent_lines_and_other_kinds_of_documents_are_counted() -> None:
