@@ -19,18 +19,22 @@ _NEED_FIRST = ("qa", "query", "pair")
 class CleanDocument:
     """A document after normalisation. `doc_id`: 16 hex digits of its paragraphs alone, so equal texts have equal ids.
 
-    `paragraphs` are (lower-cased, original case) pairs, equal in length code point for code point; `kind`, `roles` and `label` are
+    `paragraphs` and `heading`, the title, are (lower-cased, original case) pairs, equal in length code point for code point; `kind`, `roles` and `label` are
     those of `schemas.Document`; `words` are a paragraph's words where its file had them cut, joining to the lower-cased text, or ().
     """
 
     doc_id: str
     work: str
-    title: str
+    heading: tuple[str, str]
     paragraphs: tuple[tuple[str, str], ...]
     kind: str = "text"
     roles: tuple[str, ...] = ()
     label: str = ""
     words: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def title(self) -> str:
+        return self.heading[0]
 
     @property
     def lowered(self) -> list[str]:
@@ -57,7 +61,7 @@ def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool) -> C
     paragraphs = tuple(found[i][0] for i in kept)
     roles, words = (tuple(raw.roles[i] for i in kept) if raw.roles else ()), (tuple(found[i][1] for i in kept) if raw.words else ())
     doc_id = content_id([lower for lower, _ in paragraphs])
-    return CleanDocument(doc_id, raw.work, normaliser(unescape(raw.title))[0], paragraphs, raw.kind, roles, raw.label, words)
+    return CleanDocument(doc_id, raw.work, normaliser(unescape(raw.title)), paragraphs, raw.kind, roles, raw.label, words)
 
 
 def _paragraph(text: str, words: tuple[str, ...], normaliser: Normaliser) -> tuple[tuple[str, str], tuple[str, ...]]:

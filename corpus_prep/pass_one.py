@@ -35,7 +35,7 @@ from ernie_core.manifest import FileEntry, atomic_write, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 
-DATA_FORMAT = 11  # raised when the same input would give other bytes
+DATA_FORMAT = 12  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
@@ -149,18 +149,23 @@ def _entity_tags(segmenter: Segmenter) -> EntityTags:
 
 
 def segment_documents(documents: Sequence[CleanDocument], source: str, segmenter: Segmenter, stages: Stages | None = None) -> list[Document]:
-    """Return the documents cut into sentences, words and entities; words that their files had cut are kept. Many at once are faster."""
+    """Return the documents cut into sentences, words and entities; words that their files had cut are kept. Many at once are faster.
+
+    A title is cut as one sentence, whatever its marks.
+    """
     stages = stages or Stages()
     paragraphs = [[list(_pieces(*p, w)) for p, w in zip(d.paragraphs, d.words or repeat(()), strict=False)] for d in documents]
-    uncut = [lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words]
+    headings = [d.heading for d in documents if d.title]
+    uncut = [lower for lower, _ in headings] + [lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words]
     stages.ends("units")
     cut, tags = iter(segmenter.words(uncut)), _entity_tags(segmenter)
     stages.ends("segment")
+    titled = iter([make_sentence(lower, text, next(cut), tags) for lower, text in headings])
     built = [
         Document(
             d.doc_id, source, d.work, d.title,
             tuple(tuple(make_sentence(lower, text, words or next(cut), tags) for lower, text, words in pieces) for pieces in paras),
-            d.kind, d.roles, d.label,
+            d.kind, d.roles, d.label, next(titled) if d.title else None,
         )
         for d, paras in zip(documents, paragraphs, strict=True)
     ]  # fmt: skip

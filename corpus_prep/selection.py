@@ -36,7 +36,7 @@ class Selection:
 
     Args:
         kept: in their order.
-        token_counts: basic token -> occurrences in the kept documents.
+        token_counts: basic token -> occurrences in the kept documents and their titles.
         stream: tokens of `kept` and of those left out after them, see `places`.
         places: the number of each kept document in `stream`.
         facts: "read" and each of OUTCOMES, the last two by name of filter and benchmark; "dropped_characters", invisible ones; "rejects", "contaminated_documents" and
@@ -66,16 +66,8 @@ def select_documents(
         IntegrityError: E-COUNTS, a record was lost or counted twice.
     """
     stages = stages or Stages()
-    facts: dict[str, Any] = {
-        "source": split.corpus,
-        "bytes": split.size_bytes,
-        "read": 0,
-        "rejected": 0,
-        "empty": 0,
-        "unsampled": 0,
-        "duplicates": 0,
-        "dropped_characters": 0,
-    }
+    counters = ("read", "rejected", "empty", "unsampled", "duplicates", "dropped_characters")
+    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, **dict.fromkeys(counters, 0)}
     rejects: list[dict[str, Any]] = []
     unique: dict[str, CleanDocument] = {}
     normaliser = Normaliser(settings["to_simplified"])
@@ -99,7 +91,9 @@ def select_documents(
         stages.ends("clean")
     held = list(unique.values())
     stream = token_stream([document.lowered for document in held])
+    titles = token_stream([[document.title] for document in held])
     owners = contamination.owners_of(stream, {i for i, document in enumerate(held) if document.kind in APART})
+    owners = [owner or of_title for owner, of_title in zip(owners, contamination.owners_of(titles), strict=True)]
     places: list[int] = []
     filtered: dict[str, list[CleanDocument]] = {}
     contaminated: list[tuple[CleanDocument, str]] = []
@@ -118,7 +112,7 @@ def select_documents(
         "filtered_documents": {name: [_named(d) for d in found[:MAX_SAMPLES]] for name, found in sorted(filtered.items())},
     }  # fmt: skip
     check_counts(facts, f"corpus {split.corpus}, {split.parts[0].path}")
-    selection = Selection(kept, stream.counts(places), stream, places, facts)
+    selection = Selection(kept, stream.counts(places) + titles.counts(places), stream, places, facts)
     stages.ends("compare")
     return selection
 

@@ -53,6 +53,7 @@ class Document:
         roles: one a paragraph, () for kind "text". dialogue: the speaker, "" where turns carry none. qa: "question", then "accepted"
             or "answer". query: "query", then "clicked", "shown" or "title". pair: "sentence1", "sentence2".
         label: of a pair, as the file has it; "" for none.
+        heading: the title cut into words; None for none.
 
     Example: a dialogue of two turns -> kind "dialogue", roles ("A", "B").
     """
@@ -65,18 +66,21 @@ class Document:
     kind: str = "text"
     roles: tuple[str, ...] = ()
     label: str = ""
+    heading: Sentence | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "doc_id": self.doc_id, "source": self.source, "work": self.work, "title": self.title,
             "paragraphs": [[sentence_to_json(s) for s in p] for p in self.paragraphs],
             "kind": self.kind, "roles": list(self.roles), "label": self.label,
+            "heading": None if self.heading is None else sentence_to_json(self.heading),
         }  # fmt: skip
 
     @staticmethod
     def from_json(row: dict[str, Any]) -> Document:
         paragraphs = tuple(tuple(sentence_from_json(s) for s in p) for p in row["paragraphs"])
-        return Document(row["doc_id"], row["source"], row["work"], row["title"], paragraphs, row["kind"], tuple(row["roles"]), row["label"])
+        heading = None if row["heading"] is None else sentence_from_json(row["heading"])
+        return Document(row["doc_id"], row["source"], row["work"], row["title"], paragraphs, row["kind"], tuple(row["roles"]), row["label"], heading)
 
 
 def sentence_to_json(s: Sentence) -> list[Any]:

@@ -11,7 +11,7 @@ from corpus_prep.pass_one import segment_documents
 from corpus_prep.readers.base import RawDocument, join_words
 from corpus_prep.segment import load_segmenter
 from ernie_core.normalise import normalise
-from ernie_core.schemas import Document
+from ernie_core.schemas import ENTITY, Document, Unit
 
 
 def cleaned(raw: RawDocument) -> CleanDocument:
@@ -31,6 +31,18 @@ def test_roles_go_with_their_paragraphs_and_empty_ones_fall_out_together() -> No
     assert (document.kind, document.roles, document.label) == ("dialogue", ("A", "C"), "7")
     assert [p[0].text for p in document.paragraphs] == ["你好", "再见"]
     assert Document.from_json(document.to_json()) == document
+
+
+def test_a_title_is_cut_into_words_and_entities_and_keeps_its_case() -> None:
+    raws = [RawDocument("x", 0, title, ("大雨下了一夜。", "今天停了")) for title in ("哈尔滨是GPU之城吗？不。", "", "\u200b")]
+    first, *others = segment_documents([cleaned(raw) for raw in raws], "c", load_segmenter())
+    assert first.heading is not None
+    assert (first.title, first.heading.text, first.heading.original) == ("哈尔滨是gpu之城吗？不。", first.title, "哈尔滨是GPU之城吗？不。")
+    assert first.heading.words[:2] == ("哈尔滨", "是")
+    assert first.heading.units[0] == Unit(0, 1, ENTITY)
+    assert [d.heading for d in others] == [None, None]
+    assert [d.paragraphs for d in others] == [first.paragraphs] * 2
+    assert [Document.from_json(d.to_json()) for d in (first, *others)] == [first, *others]
 
 
 @pytest.mark.parametrize("kind", ["qa", "query", "pair"])

@@ -83,6 +83,14 @@ def test_short_questions_and_sentences_of_pairs_are_compared_by_themselves_but_n
     assert selected(tmp_path / "x", "天气怎么样\n很好。".encode(), {"reader": "text"}).facts["contaminated"] == {}
 
 
+def test_titles_are_compared_with_the_benchmarks_and_counted_as_text_is(tmp_path: Path) -> None:
+    rows = [{"title": title, "text": "别的文字。"} for title in (f"题：{BENCHMARK}", "天气怎么样", "天气怎么样呢")]
+    for i, row in enumerate(rows):
+        found = selected(tmp_path / "x", json.dumps(row, ensure_ascii=False).encode(), {"reader": "jsonl", "options": {"title": "title"}})
+        assert found.facts["contaminated"] == ({"b": 1} if i < 2 else {})
+    assert found.token_counts == dict.fromkeys("别的文字。天气怎么样呢", 1)
+
+
 def test_a_corpus_of_one_text_again_and_again_is_an_error_that_names_the_task(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     rows = [json.dumps({"title": "题", "text": document(5)}, ensure_ascii=False)] * 20
