@@ -7,7 +7,7 @@ and inputs are unchanged is not run again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from ernie_core.benchmarks.base import SUBSETS, Benchmark, all_benchmarks, overlap, read_subset
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.metrics.bootstrap import paired_difference
-from ernie_core.errors import InputError
+from ernie_core.errors import InputError, RecipeError
 from ernie_core.manifest import Manifest, atomic_write, file_sha256, read_manifest, verified_path, write_manifest
 from ernie_core.normalise import NORMALISER_NAME
 from ernie_core.registry import pick
@@ -50,9 +50,11 @@ def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed
 
     Raises:
         InputError: a benchmark's file is missing or wrong; found before any trial starts.
+        RecipeError: E-POOLING.
     """
     settings = context.settings
     benchmarks = {name: pick(all_benchmarks(), name, "benchmark") for name in settings["benchmarks"]}
+    _check_pooling(settings["benchmarks"], benchmarks)
     hashes = _inputs(data, model, vocab, benchmarks)
     facts = {name: _read_all(benchmark, data, context.say) for name, benchmark in benchmarks.items()}
 
@@ -81,6 +83,15 @@ def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed
     _journal(context.folder, results)
     entry = atomic_write(context.folder / RESULTS_NAME, json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")
     return write_manifest(context.folder, Manifest(context.name, settings, context.parent_hashes, (entry,), {"trials": len(done)}))
+
+
+def _check_pooling(settings: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> None:
+    for name, benchmark in benchmarks.items():
+        if benchmark.kind == "tagging" and settings[name]["pooling"] != "cls":
+            raise RecipeError(
+                "E-POOLING", f"benchmark {name} labels every token: nothing is pooled", where=f"finetune.benchmarks.{name}.pooling",
+                expected="cls", found=settings[name]["pooling"], fix="take the line out of the recipe",
+            )  # fmt: skip
 
 
 def _columns() -> list[ProgressColumn]:

@@ -112,6 +112,9 @@ class BenchmarkSettings(Settings):
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while fine-tuning")
     warmup_share: Share = Field(0.1, description="share of steps spent warming up")
+    pooling: Literal["cls", "mean"] = Field(
+        "cls", description="what a sentence's class is read from: cls (the pooler over [CLS]), mean (of all tokens)"
+    )
     weight_decay: Share = Field(0.01, description="decoupled weight decay")
 
 

@@ -77,6 +77,7 @@ def toy_step(
     trial = {
         "package": "reviews", "train_rows": 200, "dev_rows": 60, "test_rows": 80, "max_seq_len": 24, "epochs": 1, "batch_size": 16,
         "learning_rates": [1e-3, 3e-3], "eval_times": 2, "precision": "fp32", "dropout": 0.0, "warmup_share": 0.1, "weight_decay": 0.01,
+        "pooling": "cls",
     }  # fmt: skip
     settings = {"arms": ["pretrained", "untrained"], "seeds": list(seeds), "benchmarks": dict.fromkeys(names, trial)}
     said: list[str] = []

@@ -21,6 +21,7 @@ T = TypeVar("T")
 BENCHMARK = "benchmark"
 """Name of the only loss of fine-tuning."""
 BENCHMARK_KINDS = ("classification", "regression", "tagging")
+POOLINGS = ("cls", "mean")
 
 
 class ErnieForPretraining(nn.Module):
@@ -96,12 +97,15 @@ class ErnieForBenchmark(nn.Module):
             only entry of `Batch.token_labels`.
         num_labels: C; 1 for a regression.
         seed: as in `ErnieForPretraining`.
+        pooling: the row that classification and regression read: "cls", the pooler over [CLS] as ERNIE has it, or "mean", the mean of all its
+            tokens, for a model whose pretraining has not taught [CLS] anything.
     """
 
-    def __init__(self, config: ErnieConfig, kind: str, num_labels: int, seed: int) -> None:
+    def __init__(self, config: ErnieConfig, kind: str, num_labels: int, seed: int, pooling: str = "cls") -> None:
         super().__init__()
         assert kind in BENCHMARK_KINDS, kind
-        self.config, self.kind = config, kind
+        assert pooling in POOLINGS, pooling
+        self.config, self.kind, self.pooling = config, kind, pooling
         self.encoder = Encoder(config)
         self.output = nn.Linear(config.hidden_size, num_labels)
         initialise(self, config.initializer_range, seed)
@@ -137,8 +141,17 @@ class ErnieForBenchmark(nn.Module):
 
     def _features(self, batch: TorchBatch, dropout_key: int | None) -> Tensor:
         hidden_BTD, pooled_BD = self.encoder(batch, dropout_key)
-        features: Tensor = hidden_BTD if self.kind == "tagging" else pooled_BD
+        features: Tensor = hidden_BTD if self.kind == "tagging" else pooled_BD if self.pooling == "cls" else mean_of_tokens(hidden_BTD, batch.lengths)
         return dropout(features, self.config.hidden_dropout_prob, dropout_key, self.encoder.num_sites)
+
+
+def mean_of_tokens(hidden_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    """Return the mean of each row's tokens, padding left out: float32[B, D].
+
+    Example (one row of two tokens and padding, D = 1): [[[1], [3], [9]]] with length 2 -> [[2]].
+    """
+    real_BT1 = (torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device) < lengths_B[:, None]).unsqueeze(2)
+    return (hidden_BTD * real_BT1).sum(1) / lengths_B[:, None]
 
 
 def initialise(model: nn.Module, std: float, seed: int) -> None:

@@ -50,6 +50,7 @@ class Settings:
         precision: see `precision.resolve`.
         dropout: everywhere the model has one.
         weight_decay: decoupled.
+        pooling: see `ErnieForBenchmark`.
     """
 
     epochs: int
@@ -60,6 +61,7 @@ class Settings:
     dropout: float
     warmup_share: float
     weight_decay: float
+    pooling: str = "cls"
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def run_trial(
     """
     worker = LocalWorker()
     config = replace(read_config(model_folder), hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
-    model = ErnieForBenchmark(config, benchmark.kind, len(benchmark.labels), seed)
+    model = ErnieForBenchmark(config, benchmark.kind, len(benchmark.labels), seed, settings.pooling)
     if pretrained:
         load_weights(model_folder, model, new=("output.",), unused=("lm_head.", "heads."))
     model.to(worker.device)

@@ -23,7 +23,7 @@ from ernie_core.benchmarks.base import Benchmark
 from ernie_core.benchmarks.classification import REVIEWS
 from ernie_core.benchmarks.sequence_labelling import DAILY_NER
 from ernie_core.data.rows import Rows
-from ernie_core.errors import InputError
+from ernie_core.errors import InputError, RecipeError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, write_manifest
 from ernie_core.model.ernie import ErnieForBenchmark
 from ernie_core.seeding import generator
@@ -240,3 +240,12 @@ def test_a_benchmark_that_was_not_imported_is_named(tmp_path: Path) -> None:
     write_manifest(tmp_path / "import", Manifest("import", {}, {}, ()))
     with pytest.raises(InputError, match="E-BENCH-MISSING benchmark reviews was not imported"):
         finetune(context, **arguments)
+
+
+def test_nothing_is_pooled_where_every_token_is_labelled(tmp_path: Path) -> None:
+    context, arguments, _ = toy_step(tmp_path)
+    benchmarks = context.settings["benchmarks"]
+    benchmarks["daily_ner"] = {**benchmarks["daily_ner"], "pooling": "mean"}
+    with pytest.raises(RecipeError, match="E-POOLING benchmark daily_ner"):
+        finetune(context, **arguments)
+    assert not (tmp_path / "finetune" / "trials").exists()

@@ -157,3 +157,16 @@ def test_an_impossible_shape_is_refused_by_name(change: dict[str, object], named
 def test_a_file_that_is_no_configuration_is_refused(text: str) -> None:
     with pytest.raises(IntegrityError, match="E-MODEL-CONFIG"):
         ErnieConfig.from_json(text, "config.json")
+
+
+def test_mean_pooling_reads_all_real_tokens_and_leaves_the_pooler_alone() -> None:
+    model = ErnieForBenchmark(make_config(), "classification", 2, seed=1, pooling="mean")
+    batch = make_batch("benchmark", task_id=7)
+    data = TorchBatch.from_numpy(batch, CPU)
+    hidden, _ = model.encoder(data, None)
+    means = torch.stack([row[: int(n)].mean(0) for row, n in zip(hidden, batch.lengths, strict=True)])
+    assert len(set(batch.lengths.tolist())) > 1, "no row is padded"
+    assert torch.allclose(model.predict(data), model.output(means), atol=1e-6)
+    model.losses(data, None)["benchmark"].sum.backward()
+    assert model.encoder.pooler.weight.grad is None
+    assert all(p.grad is not None for p in model.encoder.layers.parameters())
