@@ -69,7 +69,7 @@ def sentence(original: str, words_of: Callable[[str], tuple[str, ...]] = tuple) 
 def document(source: str, title: str, paragraphs: Sequence[str], words_of: Callable[[str], tuple[str, ...]] = tuple, work: str = "work") -> Document:
     doc_id = hashlib.sha256("\n".join([source, title, *paragraphs]).encode()).hexdigest()[:16]
     cut = tuple(tuple(sentence(s, words_of) for s in _SENTENCE.findall(p)) for p in paragraphs)
-    return Document(doc_id, source, work, title, cut)
+    return Document(doc_id, source, work, title, cut, heading=sentence(title, words_of) if title else None)
 
 
 def news_pages(data: Path, count: int) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ def documents_for(task: str) -> list[Document]:
     """The documents that a task's golden rows need beside the fixed corpus: golden/texts/TASK.jsonl, if it has such a file."""
     path = Path(__file__).parent / "golden" / "texts" / f"{task}.jsonl"
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
-    made = ((row, document("more", "", row["paragraphs"], by_jieba, row.get("work", "work"))) for row in rows)
+    made = ((row, document("more", row.get("title", ""), row["paragraphs"], by_jieba, row.get("work", "work"))) for row in rows)
     return [replace(of, kind=row.get("kind", "text"), roles=tuple(row.get("roles", ()))) for row, of in made]
 
 

@@ -13,18 +13,18 @@ from ernie_core.tasks.base import all_tasks, assemble, encode_sentences, merge
 def test_the_folder_holds_these_tasks_with_their_fixed_ids() -> None:
     assert {t.name: t.task_id for t in all_tasks().values()} == {
         "knowledge_masking": 0, "capitalization": 1, "token_document": 2, "sentence_reordering": 3, "next_sentence": 7, "sentence_distance": 8,
-        "discourse_relation": 10, "dialogue": 12,
+        "discourse_relation": 10, "ir_relevance": 11, "dialogue": 12,
     }  # fmt: skip
 
 
 def test_head_sizes_follow_level_and_options() -> None:
     tasks = all_tasks()
     assert {n: t.classes({}) for n, t in tasks.items()} == {
-        "capitalization": 2, "dialogue": 2, "discourse_relation": 9, "knowledge_masking": 0, "next_sentence": 2, "sentence_distance": 3, "sentence_reordering": 9, "token_document": 2,
+        "capitalization": 2, "dialogue": 2, "discourse_relation": 9, "ir_relevance": 3, "knowledge_masking": 0, "next_sentence": 2, "sentence_distance": 3, "sentence_reordering": 9, "token_document": 2,
     }  # fmt: skip
     assert tasks["sentence_reordering"].classes({"max_segments": 4}) == 33
     assert {n: t.metric for n, t in tasks.items()} == {
-        "capitalization": "average_precision", "dialogue": "accuracy", "discourse_relation": "accuracy", "knowledge_masking": "loss", "next_sentence": "accuracy", "sentence_distance": "accuracy", "sentence_reordering": "accuracy", "token_document": "average_precision",
+        "capitalization": "average_precision", "dialogue": "accuracy", "discourse_relation": "accuracy", "ir_relevance": "accuracy", "knowledge_masking": "loss", "next_sentence": "accuracy", "sentence_distance": "accuracy", "sentence_reordering": "accuracy", "token_document": "average_precision",
     }  # fmt: skip
 
 
