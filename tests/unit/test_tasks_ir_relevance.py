@@ -36,7 +36,12 @@ class BruteForce:
         for number, document in enumerate(documents):
             self.passages += [(number, text, words) for text, words in list(self.cut(document))[1:] if len(text) >= 60]
         self.holding = Counter(word for _, _, words in self.passages for word in words)
-        self.mean = sum(words.total() for _, _, words in self.passages) / len(self.passages)
+        self.lengths = [words.total() for _, _, words in self.passages]
+        self.mean = sum(self.lengths) / len(self.passages)
+        self.places: dict[str, list[int]] = {word: [] for word in self.holding}
+        for i, (_, _, words) in enumerate(self.passages):
+            for word in words:
+                self.places[word].append(i)
 
     @staticmethod
     def cut(document: Document) -> list[tuple[str, Counter[str]]]:
@@ -49,18 +54,17 @@ class BruteForce:
                 runs[-1].append((text, sentence.words))
         return [("".join(t for t, _ in run), Counter(w for _, ws in run for w in ws if any(c.isalnum() for c in w))) for run in runs if run]
 
-    def scores(self, query: set[str]) -> list[int]:
-        found = []
-        for _, _, words in self.passages:
-            score = 0
-            for word in query & set(words):
-                idf = math.log(1 + (len(self.passages) - self.holding[word] + 0.5) / (self.holding[word] + 0.5))
+    def scores(self, query: frozenset[str]) -> list[int]:
+        found = [0] * len(self.passages)
+        for word in query & self.places.keys():
+            idf = math.log(1 + (len(self.passages) - self.holding[word] + 0.5) / (self.holding[word] + 0.5))
+            for i in self.places[word]:
+                words = self.passages[i][2]
                 times = words[word]
-                score += round(1024 * idf * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * words.total() / self.mean)))
-            found.append(score)
+                found[i] += round(1024 * idf * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * self.lengths[i] / self.mean)))
         return found
 
-    def label(self, document: int, query: set[str], passage: str) -> tuple[int, int]:
+    def label(self, document: int, query: frozenset[str], passage: str) -> tuple[int, int]:
         """Return (class, score) of a row's passage."""
         scores = self.scores(query)
         ranked = [i for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)) if scores[i] > 0][:30]
@@ -100,24 +104,25 @@ def found(test_data: Path) -> list[tuple[int, int, int, int]]:
     """(class in the row, class by brute force, score, characters of the passage) of rows of real news."""
     documents = toy.news_documents(test_data, 6000, words_of)
     rows: list[tuple[int, int, int, int]] = []
-    for start in range(0, len(documents), SPLIT):
+    starts = range(0, len(documents), SPLIT)
+    for seed, start in [*((7, start) for start in starts), *((8, start) for start in starts[:5])]:
         split = documents[start : start + SPLIT]
         titles = {d.doc_id: i for i, d in enumerate(split)}
         assert len(titles) == len(split)
         force = BruteForce(split)
-        for number, made in enumerate(rows_by_document(split)):
+        for number, made in enumerate(rows_by_document(split, seed)):
             heading = split[number].heading
             assert heading is not None
             for row in made:
                 query, passage = halves(row)
-                label, score = force.label(number, kept_words(heading.words, query), passage)
+                label, score = force.label(number, frozenset(kept_words(heading.words, query)), passage)
                 rows.append((row.label, label, score, len(passage)))
     return rows
 
 
-def rows_by_document(split: list[Document]) -> list[list[Sample]]:
+def rows_by_document(split: list[Document], seed: int) -> list[list[Sample]]:
     """The task's rows of each document, found by the title that a row's query is made of."""
-    rows, _ = toy.built(TASK, split, toy.context())
+    rows, _ = toy.built(TASK, split, toy.context(seed=seed))
     made: list[list[Sample]] = [[] for _ in split]
     at = 0
     for row in rows:  # rows stand in the order of documents
@@ -143,7 +148,7 @@ def test_classes_are_found_again_from_raw_pages(found: list[tuple[int, int, int,
     differences = [row for row in found if row[0] != row[1]]
     print(len(found), Counter(label for label, *_ in found))
     assert not differences
-    assert len(found) >= 5000
+    assert len(found) >= 10_000
     shares = Counter(label for label, *_ in found)
     assert all(abs(shares[label] / len(found) - 1 / 3) < 0.03 for label in range(3))
 
