@@ -117,8 +117,9 @@ def halves(row: Sample) -> tuple[int, str, str]:
 
 def test_labels_are_found_again_in_ten_thousand_raw_rows(test_data: Path) -> None:
     """All marked pairs of any twenty pages, less those whose cut would split a word; the others are a sample of the labeller's."""
-    by_sentence = {s.original: toy.lower(s.original) for d in toy.news_documents(test_data, NUM_PAGES, tuple) for p in d.paragraphs for s in p}
-    cut = dict(zip(by_sentence.values(), map(tuple, load_segmenter().words(list(by_sentence.values()))), strict=True))
+    plain = toy.news_documents(test_data, NUM_PAGES, tuple)
+    texts = list({toy.lower(s.original) for d in plain for s in [*filter(None, [d.heading]), *(s for p in d.paragraphs for s in p)]})
+    cut = dict(zip(texts, map(tuple, load_segmenter().words(texts)), strict=True))
     documents = toy.news_documents(test_data, NUM_PAGES, cut.__getitem__)
     ctx = context(documents, per_class=None)
     count, splits_a_word = Counter[int](), 0
