@@ -35,6 +35,7 @@ def problems(folder: Path, text: str, *overrides: str) -> list[str]:
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
 def test_every_recipe_of_ours_loads_and_prints_to_the_same_recipe(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ERNIE_TEST_DATA", "data")
+    monkeypatch.setenv("ERNIE_CORPORA", "corpora")
     assert len(OURS) >= 2
     recipe = load_recipe(path)
     assert recipe.name == path.stem

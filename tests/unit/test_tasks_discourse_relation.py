@@ -13,7 +13,6 @@ import pytest
 import tasks_helper as toy
 from hypothesis import given, settings
 
-from corpus_prep.segment import load_segmenter
 from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample
 from ernie_core.tasks.base import all_tasks
@@ -117,10 +116,7 @@ def halves(row: Sample) -> tuple[int, str, str]:
 
 def test_labels_are_found_again_in_ten_thousand_raw_rows(test_data: Path) -> None:
     """All marked pairs of any twenty pages, less those whose cut would split a word; the others are a sample of the labeller's."""
-    plain = toy.news_documents(test_data, NUM_PAGES, tuple)
-    texts = list({toy.lower(s.original) for d in plain for s in [*filter(None, [d.heading]), *(s for p in d.paragraphs for s in p)]})
-    cut = dict(zip(texts, map(tuple, load_segmenter().words(texts)), strict=True))
-    documents = toy.news_documents(test_data, NUM_PAGES, cut.__getitem__)
+    documents = toy.segmented_news(test_data, NUM_PAGES)
     ctx = context(documents, per_class=None)
     count, splits_a_word = Counter[int](), 0
     for start in range(0, NUM_PAGES, 20):
