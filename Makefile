@@ -5,6 +5,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
+# Where it is set, each of Ray's processes compiles torch and its neighbours anew: 9 s of processor time apiece.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow check bench
 .DELETE_ON_ERROR:
