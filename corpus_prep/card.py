@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus_prep.readable import LEGEND, readable
+from corpus_prep.readable import LEGEND, SPECIAL, kind_name, pieces, readable
 from ernie_core.data.rows import Rows
 from ernie_core.errors import printable
-from ernie_core.schemas import Sample
+from ernie_core.schemas import ENTITY, PHRASE, WORD, Sample
 from ernie_core.vocab import Vocab
 
 SAMPLES_PER_TASK = 20
+_UNITS_SHOWN = 30
 _TOKEN_FIGURES = {
     "auc": "AUC",
     "ambiguous_auc": "AUC, ambiguous words",
@@ -62,10 +64,32 @@ def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, S
     lines += _table(
         ("task", "reason", "count"), [(n, reason, _value(c)) for n, t in tasks.items() for reason, c in sorted(t.get("drops", {}).items())]
     )
+    lines += ["", "## Units", "", *_unit_lines(shards, vocab)]
     lines += ["", "## Shortcut audit", "", *_audit_lines(audit), "", "## Samples", "", _LEGEND]
     for name, source in shards.items():
         lines += ["", f"### {name}", "", "~~~~text", *(readable(s, vocab, name) for s in _spread(source)), "~~~~"]
     return "\n".join(lines) + "\n"
+
+
+def _unit_lines(shards: Mapping[str, Shards], vocab: Vocab) -> list[str]:
+    """Return of words, phrases and entities their share of tokens, the most frequent ones and others spread over all, from a few row groups."""
+    seen: dict[int, Counter[str]] = {WORD: Counter(), PHRASE: Counter(), ENTITY: Counter()}
+    tokens: Counter[int] = Counter()
+    name = "knowledge_masking" if "knowledge_masking" in shards else next(iter(shards), "")
+    for group in _groups(shards[name]) if name else ():
+        rows = shards[name].read_group(group)
+        for piece in (piece for i in range(len(rows)) for piece in pieces(rows.sample(i), vocab, "") if piece.kind != SPECIAL):
+            seen[piece.kind][piece.text.strip("【】〈〉")] += 1
+            tokens[piece.kind] += piece.end - piece.start
+    table = []
+    for kind, found in seen.items():
+        often = [text for text, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))]
+        spread = sorted(often[_UNITS_SHOWN:])
+        others = spread[:: max(1, -(-len(spread) // _UNITS_SHOWN))]
+        cells = (", ".join(printable(text, 80) for text in some) for some in (often[:_UNITS_SHOWN], others))
+        table.append((kind_name(kind), _value(tokens[kind] / max(1, tokens.total())), _value(len(found)), *cells))
+    intro = f"What masking may hide as one, as it stands in a few row groups of {name}; words inside phrases and entities are not counted as words."
+    return [intro, "", *_table(("unit", "share of tokens", "different ones", "most frequent", "others"), table)]
 
 
 def _left_out(documents: Mapping[str, Any]) -> list[str]:
@@ -132,9 +156,14 @@ def _length_cells(shards: Shards) -> list[str]:
     return [f"{q:.0f}" for q in np.percentile(lengths, (10, 50, 90, 100), method="nearest")]
 
 
+def _groups(shards: Shards) -> list[int]:
+    """Return the numbers of the first, middle and last row group."""
+    return sorted({0, shards.num_groups // 2, shards.num_groups - 1}) if shards.num_groups else []
+
+
 def _spread(shards: Shards) -> list[Sample]:
     """Return up to 20 rows spread evenly over the first, middle and last row group."""
-    groups = sorted({0, shards.num_groups // 2, shards.num_groups - 1}) if shards.num_groups else []
+    groups = _groups(shards)
     samples: list[Sample] = []
     for i, group in enumerate(groups):
         rows = shards.read_group(group)

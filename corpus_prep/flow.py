@@ -26,6 +26,7 @@ from corpus_prep.dedup import benchmark_texts, contamination_table
 from corpus_prep.offers import sampling_tasks
 from corpus_prep.pass_one import Plan, pass_one, software
 from corpus_prep.pass_two import pass_two
+from corpus_prep.phrases import share_of
 from corpus_prep.reduction import Tables, reduce_tables
 from corpus_prep.splits import Split, plan_splits
 from corpus_prep.stages import Stages, shares_line, stage_metrics
@@ -90,7 +91,8 @@ def prepare(
     normaliser = Normaliser(settings["to_simplified"])
     runs = contamination_table(texts, normaliser)
     hashes = {"contamination.npy": _keep(folder / "tables" / "contamination.npy", runs.to_bytes()).sha256}
-    plan = Plan(str(folder), seed, dict(settings), runs.names, hashes)
+    phrase_share = 0.0 if settings["phrases"] is None else share_of(sum(s.size_bytes for s in splits))
+    plan = Plan(str(folder), seed, dict(settings), runs.names, hashes, phrase_share)
     say(f"prepare: {len(splits)} splits, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
 
     run_pass("1", "documents", splits, plan, workers, say, log)
@@ -101,8 +103,11 @@ def prepare(
     tables = _reduce(folder, entries, vocab, settings, weights)
     files_of_tables = {**tables.files(), NORMALISER_NAME: normaliser.to_bytes()}
     table_files = [_keep(folder / "tables" / name, data) for name, data in files_of_tables.items()]
+    num_pairs = sum(map(len, tables.phrases.values()))
     plan = replace(plan, tables={**hashes, **{f.path: f.sha256 for f in table_files}})
-    say(f"prepare: vocabulary of {tables.vocab.size} tokens, {len(tables.lines)} frequent lines; tables in {time.monotonic() - reducing:.1f} s")
+    say(
+        f"prepare: vocabulary of {tables.vocab.size} tokens, {num_pairs} pairs of words in phrases, {len(tables.lines)} frequent lines; tables in {time.monotonic() - reducing:.1f} s"
+    )
     for what, most in tables.lost.items():
         say(f"prepare: more different {what} than are counted at a time; counts of rare ones may be up to {most} too small")
 
@@ -110,7 +115,7 @@ def prepare(
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
         "documents": document_facts(entries, built, tables, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
-        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, **software(normaliser),
+        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, "phrase_pairs": num_pairs, **software(normaliser),
     }  # fmt: skip
     check_tasks(facts["tasks"], say)
     files = [replace(f, path=f"tables/{f.path}") for f in table_files] + [file for entry in built.values() for file in entry.files]
@@ -134,7 +139,7 @@ def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, set
 
     sources = {number: str(entry.facts["source"]) for number, entry in entries.items()}
     near, boilerplate, sampling = settings["near_duplicates"], settings["boilerplate_share"], list(sampling_tasks(settings["tasks"]))
-    return reduce_tables(load, sources, vocab, settings["vocab_size"], near, boilerplate, weights, sampling)
+    return reduce_tables(load, sources, vocab, settings["vocab_size"], near, boilerplate, weights, sampling, settings["phrases"])
 
 
 def run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say, log: Log | None) -> None:

@@ -1,7 +1,7 @@
 """What pass 1 offers of a split to the reduction, one file for each time that the reduction reads the splits through.
 
 ids/NNNNN.npy (`document_table`), counts/NNNNN.json.zst (`offered_counts`), candidates/NNNNN.json.zst (`offer_candidates`, where a
-task samples), negatives/NNNNN.json.zst (`offer_negatives` of each subset).
+task samples), negatives/NNNNN.json.zst (`offer_negatives` of each subset), phrases/NNNNN.json.zst (`phrases.offer_pairs`, where phrases are wanted).
 """
 
 from __future__ import annotations

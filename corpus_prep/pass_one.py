@@ -22,6 +22,7 @@ from corpus_prep.commit import Attempt, begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
 from corpus_prep.near import signatures
 from corpus_prep.offers import document_table, offer_candidates, offer_negatives, offered_counts, sampling_tasks
+from corpus_prep.phrases import offer_pairs, sampled
 from corpus_prep.readers.base import all_readers
 from corpus_prep.segment import Segmenter, load_segmenter, segmenter_name
 from corpus_prep.selection import select_documents
@@ -35,18 +36,23 @@ from ernie_core.manifest import FileEntry, atomic_write, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 
-DATA_FORMAT = 12  # raised when the same input would give other bytes
+DATA_FORMAT = 13  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every split's work needs to know. `tables` are hashes of files in `folder/tables`, known after the reduction."""
+    """What every split's work needs to know.
+
+    `tables` are hashes of files in `folder/tables`, known after the reduction. `phrase_share`: of the documents whose pairs of words
+    are counted; 0 = none.
+    """
 
     folder: str
     seed: int
     settings: Mapping[str, Any]
     benchmarks: tuple[str, ...]
     tables: Mapping[str, str]
+    phrase_share: float = 0.0
 
 
 def split_name(split: Split) -> str:
@@ -100,6 +106,8 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     made["negatives"] = offer_negatives(built, settings["max_seq_len"], plan.seed, settings["valid_share"])
     if sampling := sampling_tasks(settings["tasks"]):
         made["candidates"] = offer_candidates(built, sampling)
+    if plan.phrase_share:
+        made["phrases"] = offer_pairs(sampled(built, plan.phrase_share, plan.seed))
     if settings["near_duplicates"] is not None:
         made["near"] = signatures(selection.stream, selection.places)
     stages.ends("offer")
@@ -139,8 +147,8 @@ def _settings(plan: Plan) -> list[Any]:
     return [
         *(plan.settings[k] for k in keys),
         *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share")),
-        sampling_tasks(plan.settings["tasks"]),
-    ]
+        sampling_tasks(plan.settings["tasks"]), plan.phrase_share,
+    ]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from corpus_prep.boilerplate import without_lines
 from corpus_prep.commit import Attempt, begin, commit, read_entry, reasons_to_work
 from corpus_prep.pass_one import Plan, software, split_name
+from corpus_prep.phrases import Phrases, document_with_phrases, unpack_phrases
 from corpus_prep.splits import Split
 from corpus_prep.stages import Stages
 from corpus_prep.tables import SUBSETS, Candidates, SpanPool, load_pool, subset_of, unpack, unpack_candidates
@@ -41,16 +42,18 @@ class Tools:
     duplicates: NDArray[np.uint32]
     boilerplate: Mapping[str, Sequence[str]]
     candidates: Mapping[str, Candidates]
+    phrases: Phrases
 
 
 @functools.lru_cache(maxsize=1)
 def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
-    pools = {subset: load_pool(tables / "negatives.json.zst", subset) for subset in SUBSETS}
+    phrases = unpack_phrases((tables / "phrases.json").read_bytes())
+    pools = {subset: load_pool(tables / "negatives.json.zst", subset, phrases) for subset in SUBSETS}
     lines = frozenset(json.loads((tables / "lines.json").read_bytes()))
     duplicates = np.load(tables / "duplicates.npy", mmap_mode="r", allow_pickle=False)
     boilerplate = json.loads((tables / "boilerplate.json").read_bytes())
     candidates = unpack_candidates((tables / "candidates.json").read_bytes())
-    return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, duplicates, boilerplate, candidates)
+    return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, duplicates, boilerplate, candidates, phrases)
 
 
 def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
@@ -59,7 +62,7 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     Args:
         split: its documents are those that pass 1 committed.
         plan: holds the tables' hashes.
-        stages: counts the time of "tables", "read", each task's building (the encoding of its words in it), "rows", "check" and "write".
+        stages: counts the time of "tables", "read", "phrases", each task's building (the encoding of its words in it), "rows", "check" and "write".
 
     Returns:
         Why it was done; nothing if it was done before.
@@ -74,7 +77,7 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     inputs = {
         "documents": documents_file.sha256, "duplicates": sha256_of(dropped), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
         "software": sha256_of({**software(Normaliser(plan.settings["to_simplified"])), "numpy": np.__version__, "pyarrow": pa.__version__}),
-        **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "candidates.json", "negatives.json.zst")},
+        **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "candidates.json", "negatives.json.zst", "phrases.json")},
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
     stages.ends("check done work")
@@ -84,8 +87,9 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     rows = unpack(verified_path(folder, documents_file).read_bytes())
     left_out = set(dropped)
     cut = [without_lines(Document.from_json(row), frozenset(lines)) for i, row in enumerate(rows) if i not in left_out]
-    held = [document for document, _ in cut if document is not None]
     stages.ends("read")
+    held = [document_with_phrases(document, tools.phrases) for document, _ in cut if document is not None]
+    stages.ends("phrases")
     tasks = all_tasks()
     files: list[FileEntry] = []
     facts: dict[str, Any] = {"boilerplate": {"lines": sum(taken for _, taken in cut), "documents": len(cut) - len(held)}}

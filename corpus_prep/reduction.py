@@ -2,7 +2,7 @@
 
 The splits are read through three times, one at a time, each time another file of theirs (`offers`), in the order of their numbers:
 documents, so that it is known which ones stay; then counts; then negatives, of documents that stay and without boilerplate. A fourth
-time, for candidates, only where a task samples them.
+time, for candidates, only where a task samples them; a fifth time for pairs of words, where phrases are wanted.
 pipelines/docs/reduction.md says what it takes for 1 TB of text.
 """
 
@@ -22,6 +22,7 @@ from corpus_prep.boilerplate import boilerplate_lines, sentences_of
 from corpus_prep.bounded import BoundedCounts
 from corpus_prep.dedup import cross_split_duplicates
 from corpus_prep.near import Resemblance, near_duplicates
+from corpus_prep.phrases import PairCounts, Phrases, pack_phrases
 from corpus_prep.proportions import beyond_weight
 from corpus_prep.tables import SPANS_PER_BIN, SUBSETS, Candidates, pack, pack_candidates
 from corpus_prep.vocab_build import build_vocab
@@ -34,7 +35,7 @@ FREQUENT_AT_LEAST = 4  # documents: in a small corpus a line found twice is no b
 HELD_TOKENS = HELD_LINES = 1 << 20  # at most twice so many different ones are counted at a time
 
 Load = Callable[[int, str], Any]
-"""Returns a split's file of a kind: "ids", "counts", "candidates", "negatives" or "near"."""
+"""Returns a split's file of a kind: "ids", "counts", "candidates", "negatives", "near" or "phrases"."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Tables:
     chars: dict[str, int]
     lost: dict[str, int]
     candidates: dict[str, Candidates]
+    phrases: Phrases
 
     def files(self) -> dict[str, bytes]:
         """Return the tables' bytes by file name."""
@@ -68,6 +70,7 @@ class Tables:
             "lines.json": canonical_json(list(self.lines)),
             "candidates.json": pack_candidates(self.candidates),
             "negatives.json.zst": pack(self.negatives),
+            "phrases.json": pack_phrases(self.phrases),
         }
 
 
@@ -80,6 +83,7 @@ def reduce_tables(
     boilerplate_share: float | None = None,
     weights: Mapping[str, float] | None = None,
     sampling: Sequence[str] = (),
+    phrases: float | None = None,
 ) -> Tables:
     """Make the tables of what all splits offer.
 
@@ -94,6 +98,7 @@ def reduce_tables(
         near_threshold: leave out documents of at least this estimated resemblance to an earlier one.
         boilerplate_share: of a corpus's documents, beyond which a line in so many is left out.
         weights: corpus -> largest share of all text.
+        phrases: least strength of a pair of words that make a phrase; None for no phrases.
         sampling: tasks whose candidates are counted, in the documents that stay; boilerplate and frequent lines count too.
     """
     numbers = sorted(sources)
@@ -126,14 +131,8 @@ def reduce_tables(
         boilerplate = boilerplate_lines(stay, {source: found.counts for source, found in paragraphs.items()}, boilerplate_share)
     lost = {name: found.lost for name, found in (("tokens", tokens), ("lines", lines)) if found.lost}
 
-    candidates: dict[str, Counter[tuple[str, int, str]]] = {task: Counter() for task in sampling}
-    for number in numbers if sampling else ():
-        left_out = frozenset(dropped[number].tolist())
-        for task, rows in load(number, "candidates").items():
-            for index, label, place, n in rows:
-                candidates[task][sources[number], label, place] += 0 if index in left_out else n
-    counted = {task: {where: n for where, n in counts.items() if n} for task, counts in candidates.items()}
-
+    counted = _candidates(load, sources, dropped, sampling) if sampling else {}
+    pairs = {} if phrases is None else _phrases(load, numbers, phrases)
     unwanted = sentences_of(boilerplate)
     pools = {subset: SmallestSpans() for subset in SUBSETS}
     for number in numbers:
@@ -142,8 +141,25 @@ def reduce_tables(
             pools[subset].add(source, spans, documents[number]["id"], left_out, unwanted.get(source, ()))
     negatives = {subset: pool.spans() for subset, pool in pools.items()}
     return Tables(
-        vocab or build_vocab(tokens.counts, vocab_size), dropped, frequent, negatives, near, boilerplate, beyond, dict(chars), lost, counted
+        vocab or build_vocab(tokens.counts, vocab_size), dropped, frequent, negatives, near, boilerplate, beyond, dict(chars), lost, counted, pairs
     )
+
+
+def _candidates(load: Load, sources: Mapping[int, str], dropped: Mapping[int, NDArray[np.int32]], sampling: Sequence[str]) -> dict[str, Candidates]:
+    candidates: dict[str, Counter[tuple[str, int, str]]] = {task: Counter() for task in sampling}
+    for number in sorted(sources):
+        left_out = frozenset(dropped[number].tolist())
+        for task, rows in load(number, "candidates").items():
+            for index, label, place, n in rows:
+                candidates[task][sources[number], label, place] += 0 if index in left_out else n
+    return {task: {where: n for where, n in counts.items() if n} for task, counts in candidates.items()}
+
+
+def _phrases(load: Load, numbers: Sequence[int], threshold: float) -> Phrases:
+    pairs = PairCounts()
+    for number in numbers:
+        pairs.add(load(number, "phrases"))
+    return pairs.phrases(threshold)
 
 
 def _by_split(near: Sequence[Resemblance]) -> dict[int, list[int]]:

@@ -1,7 +1,7 @@
 """Corpus tables: what the small reduction between the two passes makes of all splits together, each table with its hash.
 
 vocab.txt (vocabulary), duplicates.npy (drop list), boilerplate.json (lines to take out), lines.json (frequent lines), candidates.json (for rows, by
-task, source, class and bin), negatives.json.zst (a seeded pool of spans).
+task, source, class and bin), negatives.json.zst (a seeded pool of spans), phrases.json (pairs of words).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from corpus_prep.phrases import Phrases, with_phrases
 from ernie_core.manifest import canonical_json
 from ernie_core.schemas import sentence_from_json
 from ernie_core.seeding import key
@@ -57,11 +58,11 @@ def length_bin(num_chars: int) -> int:
 class SpanPool:
     """Negatives by source and length bin, and there by work and by word (ernie_core.tasks.base.Pool)."""
 
-    def __init__(self, held: Iterable[Sequence[Any]]) -> None:
+    def __init__(self, held: Iterable[Sequence[Any]], phrases: Phrases | None = None) -> None:
         self._works: dict[tuple[str, int, str], list[PoolSpan]] = {}
         self._words: dict[tuple[str, int, str], list[PoolSpan]] = {}
         for _, doc_id, source, work, place, rows in held:
-            span = PoolSpan(doc_id, source, work, tuple(map(sentence_from_json, rows)))
+            span = PoolSpan(doc_id, source, work, tuple(with_phrases(sentence_from_json(row), phrases or {}) for row in rows))
             for name in {"", work}:
                 self._works.setdefault((source, place, name), []).append(span)
             for word in span.words:
@@ -81,9 +82,9 @@ class SpanPool:
         return None
 
 
-def load_pool(path: Path, subset: str) -> SpanPool:
-    """Return the negatives of a subset from negatives.json.zst."""
-    return SpanPool(unpack(path.read_bytes())[subset])
+def load_pool(path: Path, subset: str, phrases: Phrases) -> SpanPool:
+    """Return the negatives of a subset from negatives.json.zst, their phrases marked."""
+    return SpanPool(unpack(path.read_bytes())[subset], phrases)
 
 
 def pack_candidates(candidates: Mapping[str, Candidates]) -> bytes:

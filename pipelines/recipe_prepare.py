@@ -76,6 +76,9 @@ class Prepare(Settings):
     boilerplate_share: Rate | None = Field(
         None, description="take out lines that stand in more than this share of a corpus's documents (0.01: one in 100)"
     )
+    phrases: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        0.45, description="least strength (NPMI) of neighbouring words that make a phrase, which masking may hide as one; null: no phrases"
+    )
     exclude_benchmarks: bool = Field(True, description="leave out documents that share a 13-token run with a dev or test text of the benchmarks")
     max_reject_fraction: Share = Field(0.001, description="share of unreadable documents above which preparation stops")
     tasks: Annotated[dict[TaskName, dict[str, Any]], Field(min_length=1)] = Field(

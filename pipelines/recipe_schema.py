@@ -148,6 +148,8 @@ class Recipe(Settings):
         if self.pretrain is not None:
             if missing := sorted(set(self.pretrain.iterations) - set(self.prepare.tasks)):
                 raise ValueError(f"pretrain.iterations: prepare.tasks does not build {', '.join(missing)}")
+            if self.prepare.phrases is None and any(stage.mask_unit == "phrase" for stage in self.pretrain.stages):
+                raise ValueError("pretrain.stages: mask_unit phrase needs prepare.phrases, which is null")
             if self.pretrain.encoding not in self.prepare.encodings:
                 raise ValueError(f"pretrain.encoding: prepare.encodings does not write {self.pretrain.encoding}")
         for name, benchmark in (self.finetune.benchmarks if self.finetune else {}).items():

@@ -48,7 +48,7 @@ def planned(source: Path, folder: Path, split_bytes: int) -> tuple[list[Split], 
     """Return the splits of an input, and a plan without benchmarks for a fresh folder."""
     table = contamination_table({}, normalise)
     entry = atomic_write(folder / "tables" / "contamination.npy", table.to_bytes())
-    plan = Plan(str(folder), 7, SETTINGS, table.names, {"contamination.npy": entry.sha256})
+    plan = Plan(str(folder), 7, SETTINGS, table.names, {"contamination.npy": entry.sha256}, phrase_share=1.0)
     return plan_splits({"news": {"reader": "jsonl", "path": str(source)}}, split_bytes), plan
 
 

@@ -146,7 +146,7 @@ def test_a_brought_vocabulary_is_used_and_one_that_does_not_fit_is_refused(corpu
 def test_work_on_a_split_is_skipped_only_when_all_it_depends_on_is_equal(corpus: Path, whole: Path) -> None:
     split = plan_splits({"one": {"reader": "text", "path": str(corpus / "*.txt")}}, SETTINGS["split_bytes"])[0]
     tables = {"contamination.npy": json.loads((whole / "entries" / "1-00000.json").read_bytes())["inputs"]["benchmarks"]}
-    assert pass_one(split, Plan(str(whole), 7, SETTINGS, ("toy",), tables), Stages()) == []
+    assert pass_one(split, Plan(str(whole), 7, SETTINGS, ("toy",), tables, phrase_share=1.0), Stages()) == []
 
 
 def test_text_and_parquet_hold_the_seeds_five_fields(whole: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -123,7 +124,7 @@ def test_show_prints_the_row_that_is_asked_for(whole: Path, capsys: pytest.Captu
     )
     lines = text.split(" tokens, label ")[1].split("\n")[1:3]
     shown = "".join(line.strip().split(" ", 1)[1] for line in lines).replace(" ", "")
-    assert shown.replace("【", "").replace("】", "") == "".join(tokens[i].removeprefix("##") for i in sample.token_ids)
+    assert re.sub("[【】〈〉]", "", shown) == "".join(tokens[i].removeprefix("##") for i in sample.token_ids)
 
 
 def test_show_as_training_reads_hides_something_and_permutes(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
