@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ernie_core.errors import RecipeError, closest, printable
+from pipelines.recipe_base import REMOVED
 from pipelines.recipe_schema import Recipe
 
 MAX_BYTES, MAX_DEPTH, MAX_ALIASES, MAX_NODES = 1_000_000, 50, 100, 100_000
@@ -184,14 +185,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> Source:
 def _merge(below: Any, above: Any) -> Any:
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
-    return {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}
-
-
-def _without_nulls(value: Any) -> Any:
-    """Null removes a key: the default stands again."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(v) for key, v in value.items() if v is not None}
-    return value
+    return {**below, **{key: REMOVED if value is None and key in below else _merge(below.get(key), value) for key, value in above.items()}}
 
 
 def _override(source: Source, setting: str) -> Source:
@@ -223,7 +217,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     problems = list(source.problems)
     recipe = None
     try:
-        recipe = Recipe.model_validate(_without_nulls(source.value))
+        recipe = Recipe.model_validate(source.value)
     except ValidationError as e:
         problems += [_problem(error, source.places) for error in e.errors(include_url=False)]
     if problems or recipe is None:

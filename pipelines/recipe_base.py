@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from ernie_core.errors import closest
@@ -75,10 +75,36 @@ def free(default: Any, description: str) -> Any:
     return Field(default, description=description, json_schema_extra={"changes_results": False})
 
 
+def _without_removed(table: dict[str, Any], *, deep: bool) -> dict[str, Any]:
+    return {k: _without_removed(v, deep=True) if deep and isinstance(v, dict) else v for k, v in table.items() if v is not REMOVED}
+
+
+REMOVED = object()
+"""Stands for null in a merged recipe where a base, or what `--set` changes, has something else."""
+
+
 class Settings(BaseModel):
     """Base of every section: exact types, no unknown keys, finite numbers, read-only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls(cls, values: Any) -> Any:
+        """Null is a value where a key has it as one, elsewhere it gives the default; in a table of names it takes out what a base put in."""
+        if not isinstance(values, dict):
+            return values
+        kept: dict[str, Any] = {}
+        for name, value in values.items():
+            kind = cls.model_fields[name].annotation if name in cls.model_fields else None
+            if value is None or value is REMOVED:
+                if kind is None or type(None) in get_args(kind):
+                    kept[name] = None
+            elif get_origin(kind) is dict and isinstance(value, dict):
+                kept[name] = _without_removed(value, deep=not any(isinstance(a, type) and issubclass(a, BaseModel) for a in get_args(kind)))
+            else:
+                kept[name] = value
+        return kept
 
     def notes(self) -> list[str]:
         """Return what a person should know of the section beside its settings, a line each."""

@@ -200,6 +200,34 @@ def test_base_is_merged_key_by_key_and_null_removes(tmp_path: Path) -> None:
     assert (recipe.pretrain.learning_rate, recipe.pretrain.batch_tokens) == (1e-3, 512)
 
 
+def test_null_is_a_value_where_a_key_has_it_as_one(tmp_path: Path) -> None:
+    write(tmp_path, SMALL + "prepare: {phrases: 0.6, vocab_size: 300, tasks: {discourse_relation: {per_class: 9}, next_sentence: {}}}", "base.yaml")
+    recipe = load_recipe(
+        write(
+            tmp_path,
+            "base: base.yaml\nprepare: {phrases: null, vocab_size: null, tasks: {discourse_relation: {per_class: null}, next_sentence: null}}",
+        )
+    )
+    assert (recipe.prepare.phrases, recipe.prepare.vocab_size, recipe.prepare.tasks) == (None, 6000, {"discourse_relation": {}})
+    assert load_recipe(write(tmp_path, SMALL + "prepare: {phrases: null}")).prepare.phrases is None
+    assert load_recipe(write(tmp_path, SMALL), ["prepare.phrases=null"]).prepare.phrases is None
+    assert load_recipe(write(tmp_path, print_config(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("pretrain.iterations={knowledge_masking:20}", "pretrain.iterations.knowledge_masking:20: unknown task"),
+        ("pretrain.iterations={knowledge_masking: null}", "pretrain.iterations.knowledge_masking: Input should be a valid integer"),
+        ("sede=null", "sede: unknown key, expected one of seed"),
+        ("finetune.benchmarks.reviews.seed=null", "unknown key"),
+    ],
+)
+def test_a_null_that_takes_nothing_out_is_no_way_around_the_checks(tmp_path: Path, override: str, says: str) -> None:
+    found = problems(tmp_path, SMALL + "pretrain: {batch_tokens: 512}\nfinetune: {benchmarks: {reviews: {package: reviews}}}", override)
+    assert any(says in line for line in found), found
+
+
 def test_a_problem_in_the_base_names_the_base(tmp_path: Path) -> None:
     write(tmp_path, SMALL + "sede: 1\n", "base.yaml")
     assert problems(tmp_path, "base: base.yaml\n")[0].startswith("base.yaml:4 sede: unknown key, expected one of seed")
