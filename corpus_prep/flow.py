@@ -115,7 +115,7 @@ def prepare(
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
         "documents": document_facts(entries, built, tables, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
-        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, "phrase_pairs": num_pairs, **software(normaliser),
+        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, "phrase_pairs": num_pairs, **software(settings),
     }  # fmt: skip
     check_tasks(facts["tasks"], say)
     files = [replace(f, path=f"tables/{f.path}") for f in table_files] + [file for entry in built.values() for file in entry.files]

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from corpus_prep.clean import CleanDocument
 from corpus_prep.commit import Attempt, begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
+from corpus_prep.entities import Entities
+from corpus_prep.languages import entities_of, segmenter_name_of, segmenter_of
 from corpus_prep.near import signatures
 from corpus_prep.offers import document_table, offer_candidates, offer_negatives, offered_counts, sampling_tasks
 from corpus_prep.phrases import offer_pairs, sampled
 from corpus_prep.readers.base import all_readers
-from corpus_prep.segment import Segmenter, load_segmenter, segmenter_name
+from corpus_prep.segment import Segmenter
 from corpus_prep.selection import select_documents
 from corpus_prep.sentences import split_sentences
-from corpus_prep.spans import EntityTags, make_sentence
+from corpus_prep.spans import make_sentence
 from corpus_prep.splits import Piece, Split, read_split
 from corpus_prep.stages import Stages
 from corpus_prep.tables import pack
@@ -67,9 +69,10 @@ def _contamination(path: Path, names: tuple[str, ...], _sha256: str) -> Contamin
     return Contamination.from_bytes(path.read_bytes(), names)
 
 
-def software(normaliser: Normaliser) -> dict[str, str]:
+def software(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the versions that pass 1's bytes depend on."""
-    return {"data_format": str(DATA_FORMAT), "normaliser": normaliser.version, "segmenter": segmenter_name()}
+    normaliser = Normaliser(settings["to_simplified"])
+    return {"data_format": str(DATA_FORMAT), "normaliser": normaliser.version, "segmenter": segmenter_name_of(settings)}
 
 
 def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
@@ -87,7 +90,7 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     settings = plan.settings
     pieces, input_sha256 = read_split(split)
     inputs = {
-        "input": input_sha256, "reader": split.reading_sha256, "software": sha256_of(software(Normaliser(settings["to_simplified"]))),
+        "input": input_sha256, "reader": split.reading_sha256, "software": sha256_of(software(settings)),
         "benchmarks": plan.tables["contamination.npy"], "settings": sha256_of([plan.seed, *_settings(plan)]),
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)
@@ -95,12 +98,12 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
         return []
     attempt = begin(folder, name, split_name(split))
     contamination = _contamination(folder / "tables" / "contamination.npy", plan.benchmarks, plan.tables["contamination.npy"])
-    segmenter = load_segmenter()
+    segmenter, entities = segmenter_of(settings), entities_of(settings)
     stages.ends("read")
     if attempt.last:
         _one_by_one(split, pieces, contamination, plan, attempt)
     selection = select_documents(split, pieces, contamination, settings, stages)
-    built = segment_documents(selection.kept, split.corpus, segmenter, stages)
+    built = segment_documents(selection.kept, split.corpus, segmenter, entities, stages)
     made: dict[str, Any] = {"ids": document_table(built)}
     made["counts"] = offered_counts(built, selection.token_counts, boilerplate=settings["boilerplate_share"] is not None)
     made["negatives"] = offer_negatives(built, settings["max_seq_len"], plan.seed, settings["valid_share"])
@@ -137,7 +140,7 @@ def _one_by_one(split: Split, pieces: Sequence[Piece], contamination: Contaminat
             at = piece.offset + offset
             attempt.note(f"it dies at {printable(piece.path, 400)} byte {at}, a record of {len(record)} bytes")
             alone = select_documents(split, [replace(piece, offset=at, data=record)], contamination, plan.settings)
-            segment_documents(alone.kept, split.corpus, load_segmenter())
+            segment_documents(alone.kept, split.corpus, segmenter_of(plan.settings), entities_of(plan.settings))
     attempt.note("it dies at no single document, but at all of them together")
 
 
@@ -151,12 +154,9 @@ def _settings(plan: Plan) -> list[Any]:
     ]  # fmt: skip
 
 
-@functools.lru_cache(maxsize=1)
-def _entity_tags(segmenter: Segmenter) -> EntityTags:
-    return EntityTags(segmenter.tag)
-
-
-def segment_documents(documents: Sequence[CleanDocument], source: str, segmenter: Segmenter, stages: Stages | None = None) -> list[Document]:
+def segment_documents(
+    documents: Sequence[CleanDocument], source: str, segmenter: Segmenter, entities: Entities, stages: Stages | None = None
+) -> list[Document]:
     """Return the documents cut into sentences, words and entities; words that their files had cut are kept. Many at once are faster.
 
     A title is cut as one sentence, whatever its marks.
@@ -166,13 +166,13 @@ def segment_documents(documents: Sequence[CleanDocument], source: str, segmenter
     headings = [d.heading for d in documents if d.title]
     uncut = [lower for lower, _ in headings] + [lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words]
     stages.ends("units")
-    cut, tags = iter(segmenter.words(uncut)), _entity_tags(segmenter)
+    cut = iter(segmenter.words(uncut))
     stages.ends("segment")
-    titled = iter([make_sentence(lower, text, next(cut), tags) for lower, text in headings])
+    titled = iter([make_sentence(lower, text, next(cut), entities) for lower, text in headings])
     built = [
         Document(
             d.doc_id, source, d.work, d.title,
-            tuple(tuple(make_sentence(lower, text, words or next(cut), tags) for lower, text, words in pieces) for pieces in paras),
+            tuple(tuple(make_sentence(lower, text, words or next(cut), entities) for lower, text, words in pieces) for pieces in paras),
             d.kind, d.roles, d.label, next(titled) if d.title else None,
         )
         for d, paras in zip(documents, paragraphs, strict=True)

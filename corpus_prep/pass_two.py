@@ -26,7 +26,6 @@ from ernie_core.data.rows import Rows
 from ernie_core.data.shards import write_shard
 from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, sha256_of, verified_path
-from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 from ernie_core.tasks.base import BuildContext, Task, all_tasks
 from ernie_core.tokenization import Tokenizer, load_tokenizer
@@ -76,7 +75,7 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     keys = ("valid_share", "max_seq_len", "group_rows", "encodings", "tasks")
     inputs = {
         "documents": documents_file.sha256, "duplicates": sha256_of(dropped), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
-        "software": sha256_of({**software(Normaliser(plan.settings["to_simplified"])), "numpy": np.__version__, "pyarrow": pa.__version__}),
+        "software": sha256_of({**software(plan.settings), "numpy": np.__version__, "pyarrow": pa.__version__}),
         **{table: plan.tables[table] for table in ("vocab.txt", "lines.json", "candidates.json", "negatives.json.zst", "phrases.json")},
     }  # fmt: skip
     reasons = reasons_to_work(folder, name, inputs)

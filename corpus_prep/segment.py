@@ -84,10 +84,10 @@ class JiebaSegmenter:
         ValueError: a line of a dictionary that jieba cannot read, named by jieba.
     """
 
-    def __init__(self, dictionary: Path | None = None, user_dictionary: Path | None = None) -> None:
+    def __init__(self, dictionary: Path | None = None, user_dictionary: bytes = b"") -> None:
         data = (dictionary or dictionary_path()).read_bytes()
         self.name = segmenter_name(dictionary, user_dictionary)
-        loaded, self._forced = _load(data, user_dictionary.read_bytes() if user_dictionary else b"")
+        loaded, self._forced = _load(data, user_dictionary)
         rows = (line.split(" ") for line in data.decode("utf-8").split("\n") if line)
         self._tags: dict[str, str] = {row[0]: row[2].strip() for row in rows if len(row) > 2} | loaded.user_word_tag_tab
         self._frequencies: dict[str, int] = loaded.FREQ
@@ -252,14 +252,14 @@ def dictionary_path() -> Path:
 
 
 @functools.lru_cache(maxsize=2)
-def segmenter_name(dictionary: Path | None = None, user_dictionary: Path | None = None) -> str:
+def segmenter_name(dictionary: Path | None = None, user_dictionary: bytes = b"") -> str:
     """Return the name for the record of the segmenter that `load_segmenter` returns, without building it."""
-    paths = [dictionary or dictionary_path(), *([user_dictionary] if user_dictionary else [])]
-    hashes = " + ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    held = [(dictionary or dictionary_path()).read_bytes(), *([user_dictionary] if user_dictionary else [])]
+    hashes = " + ".join(hashlib.sha256(data).hexdigest() for data in held)
     return f"jieba {jieba.__version__} hmm, dictionary sha256 {hashes}"
 
 
 @functools.lru_cache(maxsize=2)
-def load_segmenter(dictionary: Path | None = None, user_dictionary: Path | None = None) -> JiebaSegmenter:
+def load_segmenter(dictionary: Path | None = None, user_dictionary: bytes = b"") -> JiebaSegmenter:
     """Return the segmenter of a dictionary (jieba's own by default), built once per process."""
     return JiebaSegmenter(dictionary, user_dictionary)

@@ -64,6 +64,8 @@ class Prepare(Settings):
     max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens")
     vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
     vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
+    user_dictionary: str | None = Field(None, description="a file of further Chinese words, in the format of jieba's: word [frequency] [tag]")
+    gazetteer: str | None = Field(None, description="a file of names, one a line, that are entities wherever they stand between borders of words")
     to_simplified: bool = Field(False, description="turn traditional Chinese characters into simplified ones, here and wherever the model is used")
     html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
     filters: dict[FilterName, float] = Field(

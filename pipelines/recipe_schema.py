@@ -130,7 +130,9 @@ class Recipe(Settings):
     name: Name = Field(description="name of the run; its folder is ROOT/NAME")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(7, description="every random choice follows from it")
     root: str = free("runs", "folder of all runs, from the current folder")
-    language: Literal["zh"] = Field("zh", description="language of the text: zh")
+    language: Literal["zh", "en", "mixed"] = Field(
+        "zh", description="language of the text: zh, en, mixed (each sentence as it is: Chinese if it has a Chinese character)"
+    )
     workers: Annotated[int, Field(ge=0, le=4096)] = free(2, "processes for preparation and trials; 0: in this process, without Ray, for debugging")
     tracking: Tracking = free(Tracking(), "where MLflow keeps the run")
     corpora: Annotated[dict[Name, Corpus], Field(min_length=1)] = Field(description="raw text, by the name of its source")
@@ -143,6 +145,8 @@ class Recipe(Settings):
         weights = [corpus.weight for corpus in self.corpora.values()]
         if (bounds := [w for w in weights if w is not None]) and len(bounds) == len(weights) and sum(bounds) < 1 - 1e-9:
             raise ValueError(f"corpora: their weights sum to {sum(bounds):g}, under 1; leave one without, or raise them")
+        if self.language == "en" and self.prepare.user_dictionary is not None:
+            raise ValueError("prepare.user_dictionary: holds Chinese words, and language is en; names go into prepare.gazetteer")
         if self.finetune is not None and self.pretrain is None:
             raise ValueError("finetune needs a pretrain section: its model is fine-tuned")
         if self.pretrain is not None:

@@ -46,7 +46,9 @@ def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.y
         sources = sorted({*packages, *(b.package for b in benchmarks.values())})
         steps.append(Step("import", settings, (), _run_import, tuple(str(path) for name in sources for path in package_files(name))))
     settings = {"seed": recipe.seed, "language": recipe.language, "corpora": _plain_corpora(recipe), **results_settings(recipe.prepare)}
-    inputs = tuple(c.path for c in recipe.corpora.values() if c.path is not None) + ((recipe.prepare.vocab,) if recipe.prepare.vocab else ())
+    inputs = tuple(c.path for c in recipe.corpora.values() if c.path is not None) + tuple(
+        filter(None, (recipe.prepare.vocab, recipe.prepare.user_dictionary, recipe.prepare.gazetteer))
+    )
     steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
     if recipe.pretrain is not None:
         settings = {"seed": recipe.seed, **_resolved(results_settings(recipe.pretrain))}

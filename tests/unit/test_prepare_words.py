@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus_prep.entities import Entities, EntityTags, tagged
 from corpus_prep.segment import load_segmenter
 from corpus_prep.sentences import split_sentences
-from corpus_prep.spans import EntityTags, entities, make_sentence, merge_runs
+from corpus_prep.spans import make_sentence, merge_runs
 from ernie_core.normalise import basic_spans, normalise
 from ernie_core.schemas import ENTITY, Unit
 
@@ -47,12 +48,12 @@ def test_no_word_border_lies_inside_a_basic_token(text: str) -> None:
 def test_entities_of_one_tag_side_by_side_are_one_up_to_eight_characters() -> None:
     tags = {"中国": "ns", "哈尔滨": "ns", "江泽民": "nr", "叶利钦": "nrt", "黑龙江省": "ns", "c++": "nz", "京": "ns"}
     words = ["中国", "哈尔滨", "江泽民", "，", "叶利钦", "c++", "京", "黑龙江省", "黑龙江省", "中国"]
-    found = entities(words, EntityTags(lambda w: tags.get(w, "")))
+    found = tagged(words, EntityTags(lambda w: tags.get(w, "")))
     assert found == (Unit(0, 2, ENTITY), Unit(2, 3, ENTITY), Unit(4, 5, ENTITY), Unit(7, 9, ENTITY), Unit(9, 10, ENTITY))
 
 
 def test_the_seeds_example_has_its_words_and_places() -> None:
     text = "哈尔滨是黑龙江的省会，国际冰雪文化名城。"
-    sentence = make_sentence(text, text, load_segmenter().words([text])[0], EntityTags(load_segmenter().tag))
+    sentence = make_sentence(text, text, load_segmenter().words([text])[0], Entities(EntityTags(load_segmenter().tag)))
     assert sentence.words == ("哈尔滨", "是", "黑龙江", "的", "省会", "，", "国际", "冰雪", "文化名城", "。")
     assert ["".join(sentence.words[u.start : u.end]) for u in sentence.units] == ["哈尔滨", "黑龙江"]

@@ -80,7 +80,7 @@ def test_a_very_long_line_without_a_break_is_cut_whole() -> None:
 def with_user_words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[JiebaSegmenter, jieba.Tokenizer]]:
     path = tmp_path_factory.mktemp("user") / "words.txt"
     path.write_text(USER_DICTIONARY, encoding="utf-8")
-    ours = JiebaSegmenter(user_dictionary=path)
+    ours = JiebaSegmenter(user_dictionary=path.read_bytes())
     theirs = jieba.Tokenizer()
     theirs.tmp_dir = str(path.parent)
     old = set(finalseg.Force_Split_Words)
@@ -100,11 +100,11 @@ def test_words_with_a_user_dictionary_are_jiebas(with_user_words: tuple[JiebaSeg
 def test_a_user_dictionary_changes_words_tags_and_the_record(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text(USER_DICTIONARY, encoding="utf-8")
-    ours = JiebaSegmenter(user_dictionary=path)
+    ours = JiebaSegmenter(user_dictionary=path.read_bytes())
     assert "云计算" in ours.words(["云计算好"])[0]
     assert "云计算" not in load_segmenter().words(["云计算好"])[0]
     assert (ours.tag("gpt4"), ours.tag("哈尔滨"), ours.tag("没有这词")) == ("nz", "ns", "")
-    assert ours.name == segmenter_name(None, path) != load_segmenter().name == segmenter_name()
+    assert ours.name == segmenter_name(None, path.read_bytes()) != load_segmenter().name == segmenter_name()
 
 
 def test_a_planted_cache_does_not_change_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
