@@ -75,7 +75,7 @@ class Gazetteer:
         for start in starts:
             if start < free:
                 continue
-            for entry in self._by_start.get(text[start : start + 2], ()):
+            for entry in (*self._by_start.get(text[start : start + 2], ()), *self._by_start.get(text[start : start + 1], ())):
                 if text.startswith(entry, start) and start + len(entry) in borders:
                     yield start, start + len(entry)
                     free = start + len(entry)
