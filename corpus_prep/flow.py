@@ -31,6 +31,7 @@ from corpus_prep.reduction import Tables, reduce_tables
 from corpus_prep.splits import Split, plan_splits
 from corpus_prep.stages import Stages, shares_line, stage_metrics
 from corpus_prep.tables import unpack
+from corpus_prep.unknown import unknown_line
 from ernie_core import errors
 from ernie_core.errors import ErnieError, RecipeError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
@@ -108,6 +109,7 @@ def prepare(
     say(
         f"prepare: vocabulary of {tables.vocab.size} tokens, {num_pairs} pairs of words in phrases, {len(tables.lines)} frequent lines; tables in {time.monotonic() - reducing:.1f} s"
     )
+    say(f"prepare: [UNK] by script: {unknown_line(tables.scripts)}")
     for what, most in tables.lost.items():
         say(f"prepare: more different {what} than are counted at a time; counts of rare ones may be up to {most} too small")
 
@@ -115,7 +117,7 @@ def prepare(
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
         "documents": document_facts(entries, built, tables, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
-        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None}, "phrase_pairs": num_pairs, **software(settings),
+        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None, "scripts": tables.scripts}, "phrase_pairs": num_pairs, **software(settings),
     }  # fmt: skip
     check_tasks(facts["tasks"], say)
     files = [replace(f, path=f"tables/{f.path}") for f in table_files] + [file for entry in built.values() for file in entry.files]

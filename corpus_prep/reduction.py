@@ -25,9 +25,11 @@ from corpus_prep.near import Resemblance, near_duplicates
 from corpus_prep.phrases import PairCounts, Phrases, pack_phrases
 from corpus_prep.proportions import beyond_weight
 from corpus_prep.tables import SPANS_PER_BIN, SUBSETS, Candidates, pack, pack_candidates
+from corpus_prep.unknown import unknown_by_script
 from corpus_prep.vocab_build import build_vocab
 from ernie_core.manifest import canonical_json
 from ernie_core.schemas import sentence_from_json
+from ernie_core.tokenization import Tokenizer
 from ernie_core.vocab import Vocab
 
 FREQUENT_SHARE = 0.005  # of documents (TASKS, token-document relation)
@@ -43,7 +45,7 @@ class Tables:
     """The reduction's result. `duplicates`: split number -> indexes of documents to leave out, those of `near` and `beyond` among them.
 
     `chars`: corpus -> characters in the documents that stay. `lost`: by how much the counts of "tokens" and "lines" may be too small,
-    because there were more different ones than can be held; those that are exact are not named.
+    because there were more different ones than can be held; those that are exact are not named. `scripts`: of `unknown_by_script`.
     """
 
     vocab: Vocab
@@ -57,6 +59,7 @@ class Tables:
     lost: dict[str, int]
     candidates: dict[str, Candidates]
     phrases: Phrases
+    scripts: dict[str, dict[str, int]]
 
     def files(self) -> dict[str, bytes]:
         """Return the tables' bytes by file name."""
@@ -140,9 +143,9 @@ def reduce_tables(
         for subset, spans in load(number, "negatives").items():
             pools[subset].add(source, spans, documents[number]["id"], left_out, unwanted.get(source, ()))
     negatives = {subset: pool.spans() for subset, pool in pools.items()}
-    return Tables(
-        vocab or build_vocab(tokens.counts, vocab_size), dropped, frequent, negatives, near, boilerplate, beyond, dict(chars), lost, counted, pairs
-    )
+    vocab = vocab or build_vocab(tokens.counts, vocab_size)
+    scripts = unknown_by_script(tokens.counts, Tokenizer(vocab))
+    return Tables(vocab, dropped, frequent, negatives, near, boilerplate, beyond, dict(chars), lost, counted, pairs, scripts)
 
 
 def _candidates(load: Load, sources: Mapping[int, str], dropped: Mapping[int, NDArray[np.int32]], sampling: Sequence[str]) -> dict[str, Candidates]:
