@@ -39,8 +39,8 @@ class EnglishSegmenter:
 def names(words: Sequence[str], original: str) -> Iterator[tuple[int, int]]:
     """Yield (first, end) of the runs of capitalised words, as numbers of words.
 
-    A sentence's first word counts if the next one is capitalised too or if it is an acronym, for a capital there says nothing; function
-    words and I never do, unless they are all capitals (US). `of`, `van` and the like, `-`, `&` and the stop of an initial or title stand inside a name. None in text that
+    A sentence's first word counts if the next one is capitalised too or if it is an acronym, for a capital there says nothing, unless there
+    are CJK characters in the sentence; function words and I never do, unless they are all capitals (US), nor does a letter by itself. `of`, `van` and the like, `-`, `&` and the stop of an initial or title stand inside a name. None in text that
     is mostly capitals.
 
     Args:
@@ -52,10 +52,14 @@ def names(words: Sequence[str], original: str) -> Iterator[tuple[int, int]]:
     if mostly_capitals(original):
         return
     starts = [*accumulate(map(len, words), initial=0)]
-    first, last, opens = -1, -1, True  # the open run's first word and the last capitalised one; whether nothing stood before in the sentence
+    first, last, opens = (
+        -1,
+        -1,
+        not num_cjk(original),
+    )  # the open run's first word and the last capitalised one; whether nothing stood before in the sentence
 
     def closed() -> Iterator[tuple[int, int]]:
-        if first >= 0 and (last > first or not alone):
+        if first >= 0 and (last > first or not (alone or len(words[first]) == 1)):
             yield first, last + 1
 
     alone = False  # whether the open run's first word opens the sentence and is no acronym
@@ -79,8 +83,8 @@ def names(words: Sequence[str], original: str) -> Iterator[tuple[int, int]]:
 
 def _is_name(word: str, shown: str) -> bool:
     """Whether a word looks like a part of a name: London, BBC, iPhone, US; not The or I."""
-    acronym = len(shown) > 1 and shown.isupper()
-    return any(map(str.isupper, shown)) and (acronym or word not in function_words()) and not num_cjk(word)
+    capitals = shown.isupper() and word not in ("i", "a")  # US, and the initials of U.S.
+    return any(map(str.isupper, shown)) and (capitals or word not in function_words()) and not num_cjk(word)
 
 
 def _goes_on(words: Sequence[str], i: int, last: int) -> bool:

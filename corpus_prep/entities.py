@@ -1,4 +1,4 @@
-"""Entities of a sentence: names of the user's gazetteer, then what rules find, then names by dictionary tags (Chinese) or capitals (English)."""
+"""Entities of a sentence: names of the user's gazetteer, then what rules find, then names by capitals, then by the dictionary's tags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, compress
 
 from corpus_prep.english import names
-from ernie_core.normalise import Normaliser, num_cjk
+from ernie_core.normalise import Normaliser
 from ernie_core.schemas import ENTITY, Unit
 
 MAX_ENTITY_CHARS = 8  # of neighbours of one tag
@@ -25,8 +25,8 @@ _RULES = re.compile(
     r"(?P<url>(?:https?://|www\.)[a-z0-9\-._~:/?#@!$&*+,;=%]*[a-z0-9/]|[a-z0-9._+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+)"
     rf"|(?P<date>\d{{2,4}}年(?:\d{{1,2}}月(?:\d{{1,2}}[日号])?)?|\d{{1,2}}月\d{{1,2}}[日号]|\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[:：]\d{{2}}(?:[:：]\d{{2}})?"
     rf"|\b{_MONTH} {_DAY}(?:,? \d{{4}})?\b|\b{_DAY} {_MONTH}(?:,? \d{{4}}\b)?|\b{_MONTH} \d{{4}}\b)"
-    r"|(?P<model>(?<![a-z0-9])[a-z]{1,12}-?\d{1,5}[a-z]{0,6}(?![a-z0-9]))"
-    r"|(?P<number>第\d+|[$£€¥]?\d+(?:[.,]\d+)*(?:[十百千万亿]+)?(?:[%％‰]|美元|欧元|英镑|日元|元|公里|千米|平方米|公斤|千克|米|吨| ?(?:percent|per cent|million|billion|bn|km|kg)\b)?)"
+    r"|(?P<model>(?<![a-z0-9])(?![a-z]+-?\d+s\b)[a-z]{1,12}-?\d{1,5}[a-z]{0,6}(?:-\d{1,5}[a-z]{0,3})?(?![a-z0-9]))"
+    r"|(?P<number>第\d+|[$£€¥]?\d+(?:[.,]\d+)*(?:e[+-]?\d+\b)?(?:[十百千万亿]+)?(?:[%％‰]|美元|欧元|英镑|日元|元|公里|千米|平方米|公斤|千克|米|吨| ?(?:percent|per cent|million|billion|bn|km|kg)\b)?)"
 )
 _MAY_HOLD = re.compile(r"\d|://|www\.|@")
 
@@ -88,12 +88,10 @@ class Entities:
 
     Args:
         tags: of the segmenter's dictionary.
-        capitals: what tells names without a dictionary: of no sentence, of those without CJK characters, of all.
         gazetteer: the user's names.
     """
 
     tags: EntityTags
-    capitals: str = "never"
     gazetteer: Gazetteer | None = None
 
     def of(self, lower: str, original: str, words: Sequence[str]) -> tuple[Unit, ...]:
@@ -106,10 +104,9 @@ class Entities:
 
         Example: words (2018, 年, 3, 月, 在, 哈尔滨), the last one tagged ns -> (Unit(0, 4, ENTITY), Unit(5, 6, ENTITY)).
         """
-        by_tags = tagged(words, self.tags) if self.capitals != "always" else ()
-        special = self.gazetteer is not None or _MAY_HOLD.search(lower) is not None
-        by_capitals = self.capitals == "always" or (self.capitals == "latin" and not num_cjk(lower))
-        if not special and not by_capitals:
+        by_tags = tagged(words, self.tags)
+        special = _MAY_HOLD.search(lower) is not None
+        if self.gazetteer is None and not special and original == lower:
             return by_tags
         starts = [*accumulate(map(len, words), initial=0)]
         found: list[tuple[int, int]] = []
@@ -117,7 +114,7 @@ class Entities:
             found += (_of_words(span, starts) for span in self.gazetteer.spans(lower, starts))
         if special:
             found += ruled(lower, starts)
-        if by_capitals:
+        if original != lower:
             found += names(words, original)
         found += ((u.start, u.end) for u in by_tags)
         return _without_overlaps(found)

@@ -16,7 +16,6 @@ from ernie_core.normalise import Normaliser, num_cjk
 
 LANGUAGES = ("zh", "en", "mixed")
 MAX_WORD_CHARS = 255  # of a user's word: the search holds a word's length in a byte
-_CAPITALS = {"zh": "never", "en": "always", "mixed": "latin"}
 
 
 class MixedSegmenter:
@@ -82,7 +81,7 @@ def _entities(language: str, user_dictionary: bytes, where: str, gazetteer: byte
         names = Gazetteer.from_bytes(gazetteer, Normaliser(to_simplified)) if where else None
     except UnicodeDecodeError as e:
         raise InputError("E-DICTIONARY", "a gazetteer is not UTF-8", where=f"{where} byte {e.start}", expected="one name a line, in UTF-8") from e
-    return Entities(tags, _CAPITALS[language], names)
+    return Entities(tags, names)
 
 
 def _gazetteer(settings: Mapping[str, Any]) -> bytes:

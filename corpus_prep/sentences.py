@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-# A Chinese mark, ? or ! ends a sentence wherever it stands, with the marks, quotes and brackets that follow it. A full stop does
-# before white space or at the end, unless an initial (J. Smith), a listed abbreviation or a lower-case continuation says otherwise.
+# A Chinese mark ends a sentence wherever it stands, with the marks, quotes and brackets that follow it; ? and ! do but inside a word, as
+# of a URL (a?b=1). A full stop does before white space or at the end, unless an initial (J. Smith), a listed abbreviation or a lower-case
+# continuation says otherwise.
 _CLOSERS = "”’」』）》】〉\"')\\]"
 _ABBREVIATIONS = r"(?<!\b[A-Za-z])(?<!\b(?:Mr|Ms|Dr|St|Jr|Sr|No|vs|cf|Co))(?<!\b(?:Mrs|etc|Inc|Ltd|Gen|Col))(?<!\bProf)"
-_END = re.compile(rf"[。！？!?…]+[{_CLOSERS}]*(?:[。！？!?…]+[{_CLOSERS}]*)*\s*|{_ABBREVIATIONS}\.[{_CLOSERS}]*(?:\s+(?![a-z])|$)")
+_END = re.compile(rf"(?![!?][a-z0-9])[。！？!?…]+[{_CLOSERS}]*(?:[。！？!?…]+[{_CLOSERS}]*)*\s*|{_ABBREVIATIONS}\.[{_CLOSERS}]*(?:\s+(?![a-z])|$)")
 
 
 def split_sentences(paragraph: str) -> list[str]:

@@ -130,7 +130,7 @@ def _check(tokens: tuple[str, ...], where: str) -> None:
     first: dict[str, int] = {}
     for i, token in enumerate(tokens):
         at = f"{where} line {i + 1}"
-        if not token or token != token.strip() or "\n" in token:
+        if not token or token != token.strip(" \t\r\n　") or "\n" in token:  # Google's Chinese vocabulary has U+2028 as a token
             raise InputError(
                 "E-VOCAB-FORMAT",
                 "token is blank or has white space around it",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def plain_pass1(source: Path, target: Path, tags: dict[str, str]) -> dict[str, i
                 document.append([[sentence, entities(sentence, tags)] for sentence in cut])
                 for sentence in cut:
                     words.update(sentence)
-                    pairs.update(zip(sentence, sentence[1:], strict=False))
+                    pairs.update(pairwise(sentence))
             out.write(json.dumps(document, ensure_ascii=False) + "\n")
             documents += 1
     return {"documents": documents, "chars": characters.total(), "words": words.total()}

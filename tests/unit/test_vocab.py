@@ -64,3 +64,19 @@ def test_the_published_vocabularies_load(test_data: Path, name: str, size: int, 
     vocab = Vocab.load(test_data / "ernie_reference" / f"vocab_{name}.txt")
     assert vocab.size == size
     assert (vocab.pad_id, vocab.cls_id, vocab.sep_id, vocab.mask_id, vocab.unk_id) == specials
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "tokens"),
+    [
+        ("ernie_reference/vocab_zh.txt", 17964, {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3, "，": 4, "的": 5, "[UNK]": 17963}),
+        ("ernie_reference/vocab_en.txt", 30522, {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[MASK]": 103, "the": 1996}),
+        ("vocab/google_zh_vocab.txt", 21128, {"[PAD]": 0, "[UNK]": 100, "\u2028": 343, "的": 4638}),
+        ("vocab/google_cased_en_vocab.txt", 28996, {"[PAD]": 0, "[UNK]": 100, "The": 1109}),
+    ],
+)
+def test_published_vocabularies_are_read(test_data: Path, path: str, size: int, tokens: dict[str, int]) -> None:
+    vocab = Vocab.load(test_data / path)
+    assert vocab.size == size
+    assert {token: vocab.ids[token] for token in tokens} == tokens
+    assert Vocab.from_bytes(vocab.to_bytes(), "again") == vocab
