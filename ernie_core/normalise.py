@@ -26,16 +26,16 @@ NORMALISER_NAME = "normaliser.json"
 
 # Dropped: C0/C1 controls, all of Default_Ignorable_Code_Point (zero-width, bidi, soft hyphen, BOM, variation selectors, tags),
 # the other format characters (category Cf), surrogates, private use, non-characters, U+FFFC and U+FFFD.
-_DROPPED = (
+DROPPED = (
     r"\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     r"\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U000e0000-\U0010ffff"
 )
-_SPACES = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+SPACES = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CJK = (  # BERT's ranges (google-research/bert tokenization.py, _is_chinese_char)
     r"\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f"
 )
-_FULL_WIDTH = "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
+FULL_WIDTH = "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
 _FULL_WIDTH_OFFSET = 0xFEE0
 
 
@@ -46,14 +46,14 @@ def _is_punctuation(c: str) -> bool:
 # Category P has no members beyond plane 1 (a test says so); scanning two planes takes 15 ms.
 _PUNCTUATION = "".join(re.escape(c) for c in map(chr, range(0x20000)) if _is_punctuation(c))
 
-_DROP = re.compile(f"[{_DROPPED}]+")
+_DROP = re.compile(f"[{DROPPED}]+")
 # Most text is printable, which means: no control or format character, no white space but the space. The classes that are left are
 # smaller, so they are searched several times faster.
 _DROP_PRINTABLE = re.compile(r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\ufff0-\uffff\U000e0000-\U0010ffff]+")
 _MANY_SPACES = re.compile("  +")
 _AT_ENDS = " \t\n\v\f\r\xa0\u3000"
-_HALF = re.compile(f"[{_FULL_WIDTH}]+")
-_SPACE = re.compile(f" *[{_SPACES.replace(' ', '')}][{_SPACES}]*|  +")
+_HALF = re.compile(f"[{FULL_WIDTH}]+")
+_SPACE = re.compile(f" *[{SPACES.replace(' ', '')}][{SPACES}]*|  +")
 _ODD_CASE = re.compile("[İΣ]")
 _CLUSTER = re.compile(r"\w[^\w\s]+")
 # The first branch is the last one for plain runs: the class of all that ends a run is slow to search.

@@ -18,7 +18,7 @@ from ernie_core.errors import IntegrityError
 from ernie_core.normalise import NORMALISER_NAME, Normaliser, basic_spans, basic_tokens, is_run_char, normalise, single_characters
 from ernie_core.vocab import Vocab
 
-_MAX_CHARS = 100  # BERT's: a longer run becomes [UNK]
+MAX_CHARS = 100  # BERT's: a longer run becomes [UNK]
 _MEMO_SIZE = 1 << 18
 
 
@@ -67,7 +67,7 @@ class Tokenizer:
         """Return (id, end offset within the token) of each greedy longest piece; [UNK] for the whole where one does not match."""
         ids = self.vocab.ids
         unknown = [(self.vocab.unk_id, len(token))]
-        if len(token) > _MAX_CHARS:
+        if len(token) > MAX_CHARS:
             return unknown
         pieces: list[tuple[int, int]] = []
         start = 0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ernie_core.errors import ErnieError, closest
-from jobs import gc, run, shards
+from jobs import export, gc, run, shards
 
 EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
 _EPILOG = f"""\
@@ -70,6 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
         "shards", help=text, description=text, epilog=shards.SHARDS_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     shards.add_shards_arguments(sub)
+    text = "write a pretrained model as a folder of Hugging Face's transformers"
+    sub = commands.add_parser("export", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    export.add_export_arguments(sub)
+    sub.set_defaults(handle=export.export)
     text = "take away files that killed runs left and that nothing names"
     sub = commands.add_parser("gc", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     gc.add_gc_arguments(sub)
@@ -83,7 +87,7 @@ def _dispatch(argv: list[str]) -> int:
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()
-    names = [*_STEP_HELP, "shards", "gc"]
+    names = [*_STEP_HELP, "shards", "export", "gc"]
     if not argv:
         parser.print_help()
         return 2

@@ -25,6 +25,7 @@ from ernie_core.model.config import ErnieConfig
 from ernie_core.tasks.base import all_tasks
 from ernie_core.training.schedule import stage_plan
 from ernie_core.vocab import Vocab
+from pipelines.initial import initial_config
 from pipelines.prepared import prepared_tokenizer
 from pipelines.pretrain_rank import LOG_NAME, MODEL_FOLDER, RESULT_NAME, STOP_NAME, train_rank
 from pipelines.ray_train import run_workers
@@ -64,7 +65,8 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         machine: how to lay the work over the machine.
 
     Raises:
-        InputError: a task without rows.
+        InputError: a task without rows; E-INIT-VOCAB, E-MODEL-MISSING, a model to start from that does not fit or is not there.
+        RecipeError: E-INIT-SHAPE.
         PreemptedError: stopped by a signal, with a good checkpoint.
         DivergedError: training met non-finite numbers again and again.
     """
@@ -77,7 +79,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
         "stages": _stages(settings, sizes),
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
-        "config": asdict(_config(settings["model"], shards, vocab)),
+        "config": asdict(_config(settings, shards, vocab)),
         "vocab_sha256": vocab.sha256, "shards_sha256": shards.sha256,
     }  # fmt: skip
     (context.folder / STOP_NAME).unlink(missing_ok=True)
@@ -94,15 +96,17 @@ def _stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]]) -> list[l
     return [[plan, stage["mask_unit"], stage["enter"]] for plan, stage in zip(sizes, settings["stages"], strict=True)]
 
 
-def _config(model: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieConfig:
+def _config(settings: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieConfig:
     """Return the encoder's whole shape: the recipe's part, and what the shards decide (vocabulary, longest row, sentence types)."""
+    model = settings["model"]
     if "vocab_size" in model:  # an ERNIE configuration file, complete
         return ErnieConfig(**model)
     kept = {k: v for k, v in model.items() if k != "dropout"}
-    return ErnieConfig(
+    shape = ErnieConfig(
         vocab_size=vocab.size, max_position_embeddings=shards.settings["max_seq_len"], sent_type_vocab_size=4,
         hidden_dropout_prob=model["dropout"], attention_probs_dropout_prob=model["dropout"], **kept,
     )  # fmt: skip
+    return shape if settings["init"] is None else initial_config(Path(settings["init"]), shape, vocab)
 
 
 @contextlib.contextmanager

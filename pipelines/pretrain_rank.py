@@ -30,6 +30,7 @@ from ernie_core.training.loop import StepResult, train
 from ernie_core.training.optim import adamw, reset
 from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay, task_sequence
 from ernie_core.training.worker import Worker
+from pipelines.initial import initial_tensors, start_from
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.meter import Meter, log_line, validation_line
 from pipelines.prepared import prepared_tokenizer
@@ -76,6 +77,8 @@ class _Rank:
         )  # fmt: skip
         heads = {name: Head(*spec) for name, spec in arguments["heads"].items()}
         self.model = ErnieForPretraining(self.config, heads, self.seed).to(worker.device)
+        init = self.settings["init"]
+        self.known = frozenset[str]() if init is None else start_from(initial_tensors(Path(init)), self.model)
         self.optimizer = adamw(self.model, weight_decay=self.settings["weight_decay"], beta2=self.settings["adam_beta2"])
         self.step, self.tokens = 0, 0
         self.skipped: tuple[int, ...] = ()
@@ -140,7 +143,8 @@ class _Rank:
             if stage and self.settings["stage_optimizer"] == "reset":
                 reset(self.optimizer)
             for name in self.arguments["stages"][stage][2] if stage else ():
-                self.model.start_task(name, self.tasks[name].task_id, self.seed)
+                if name not in self.known:
+                    self.model.start_task(name, self.tasks[name].task_id, self.seed)
             self.log(f"stage {stage + 1} of {len(self.feed.stages)}: {steps} steps, masking {self.feed.stages[stage].mask_unit}")
         outcome = train(
             self.model, self.feed, self.optimizer, worker=self.worker, start_step=self.step, total_steps=start + steps,

@@ -52,13 +52,22 @@ def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.y
     steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
     if recipe.pretrain is not None:
         settings = {"seed": recipe.seed, **_resolved(results_settings(recipe.pretrain))}
-        steps.append(Step("pretrain", settings, ("prepare",), _pretrain(recipe), keeps_work=False))
+        steps.append(Step("pretrain", settings, ("prepare",), _pretrain(recipe), _initial(recipe.pretrain.init), keeps_work=False))
     if recipe.finetune is not None:
         settings = results_settings(recipe.finetune)
         settings["benchmarks"] = {name: _resolved(b) for name, b in settings["benchmarks"].items()}
         steps.append(Step("finetune", settings, ("import", "prepare", "pretrain"), _finetune(recipe)))
     steps.append(Step("report", {}, tuple(step.name for step in steps), _report(command)))
     return steps
+
+
+def _initial(init: str | None) -> tuple[str, ...]:
+    """Return the weights that pretraining starts from, as a step's input."""
+    if init is None:
+        return ()
+    from pipelines.initial import WEIGHTS, initial_folder
+
+    return (str(initial_folder(Path(init)) / WEIGHTS),)
 
 
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +15,18 @@ import torch
 from torch import distributed
 
 from ernie_core.data.batches import Batch
+from ernie_core.manifest import FileEntry, Manifest, file_sha256, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.ernie import ErnieForPretraining
 from ernie_core.model.heads import Head
+from ernie_core.normalise import NORMALISER_NAME, normalise
 from ernie_core.seeding import generator
 from ernie_core.training import checkpoint
 from ernie_core.training.evaluate import evaluate
 from ernie_core.training.loop import Outcome, StepResult, train
 from ernie_core.training.optim import adamw
 from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
+from ernie_core.vocab import Vocab
 
 HEADS = {"next_sentence": Head("sentence", 2, 7), "token_document": Head("token", 2, 2)}
 TASK_IDS = (0, 7, 2)
@@ -38,6 +41,16 @@ def make_config(dropout: float = 0.0, **changes: object) -> ErnieConfig:
         "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 24,
         "sent_type_vocab_size": 2, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout,
     } | changes))  # fmt: skip
+
+
+def write_model(folder: Path, model: ErnieForPretraining, tokens: Sequence[str]) -> None:
+    """Write a model's folder as a pretraining ends with: weights, configuration, vocabulary, normaliser, manifest."""
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_bytes(Vocab(tuple(tokens)).to_bytes())
+    (folder / NORMALISER_NAME).write_bytes(normalise.to_bytes())
+    tables = [FileEntry(name, (folder / name).stat().st_size, file_sha256(folder / name)) for name in ("vocab.txt", NORMALISER_NAME)]
+    files = (*checkpoint.save_model(folder, model), *tables)
+    write_manifest(folder, Manifest("model", {}, {}, tuple(sorted(files, key=lambda f: f.path)), {}))
 
 
 def make_batch(*parts: int | str, rows: int = 6, task_id: int = 7) -> Batch:

@@ -202,6 +202,15 @@ def load_weights(folder: Path, model: nn.Module, *, new: Collection[str] = (), u
             own[name].copy_(tensor)
 
 
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of the model.safetensors of a finished folder, by name.
+
+    Raises:
+        IntegrityError: E-CKPT-HASH, E-CKPT-FILE.
+    """
+    return _read_tensors(folder, MODEL_NAME)
+
+
 def read_config(folder: Path) -> ErnieConfig:
     """Return the model's settings from the ernie_config.json of a finished folder."""
     return ErnieConfig.from_json(_read(folder, CONFIG_NAME).decode(), str(folder / CONFIG_NAME))

@@ -150,6 +150,19 @@ def test_multi_task_trains_and_validates_all_tasks_in_one_stage(unbroken: Path, 
     assert {"valid/knowledge_masking/lm_loss", "valid/next_sentence/lm_loss", "valid/next_sentence/acc"} <= found
 
 
+def test_a_run_started_from_a_finished_one_begins_where_that_ended(unbroken: Path, corpus: Path, tmp_path: Path, short_folder: Path) -> None:
+    take_prepared(unbroken, tmp_path)
+    recipe = write_recipe(tmp_path, corpus, workers=0, ranks=1)
+    more = [f"pretrain.init={unbroken}/runs/tiny", "pretrain.iterations={knowledge_masking: 2, next_sentence: 2}", "pretrain.learning_rate=1e-9"]
+    done = ernie(tmp_path, ["pretrain", str(recipe), *(word for setting in more for word in ("--set", setting))], environment(short_folder))
+    assert done.returncode == 0, done.stderr
+    names = ("valid/knowledge_masking/lm_loss", "valid/next_sentence/acc")
+    assert [journal(tmp_path)[4, name] for name in names] == pytest.approx([journal(unbroken)[24, name] for name in names], abs=1e-5)
+    other = ernie(tmp_path, ["pretrain", str(recipe), "--set", "name=other", "--set", f"pretrain.init={tmp_path}"], environment(short_folder))
+    assert other.returncode == 3
+    assert "E-MODEL-MISSING" in other.stderr
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(
     corpus: Path, unbroken: Path, tmp_path: Path, short_folder: Path, workers: int

@@ -1,0 +1,105 @@
+"""A model to start pretraining from: one of ours, or an ERNIE or BERT folder of Hugging Face's transformers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ernie_core.errors import InputError, IntegrityError, RecipeError
+from ernie_core.interop.huggingface import HEADS, to_ours
+from ernie_core.manifest import MANIFEST_NAME
+from ernie_core.model.config import ErnieConfig
+from ernie_core.training.checkpoint import read_config, read_weights
+from ernie_core.vocab import Vocab
+
+WEIGHTS = "model.safetensors"
+_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "hidden_act")
+_CUT = ("encoder.embeddings.position.weight", "encoder.embeddings.sentence.weight")
+
+
+def initial_folder(path: Path) -> Path:
+    """Return the folder with the weights: `path`, or the model in the run that it is.
+
+    Raises:
+        InputError: E-MODEL-MISSING; E-MODEL-PICKLE, the weights are a pickle.
+    """
+    for folder in (path / "pretrain" / "model", path / "model", path):
+        if (folder / WEIGHTS).exists():
+            return folder
+    if (path / "pytorch_model.bin").exists():
+        raise InputError(
+            "E-MODEL-PICKLE", "these weights are a pickle, which may run code when it is read", where=str(path / "pytorch_model.bin"),
+            expected=WEIGHTS, fix="save them as safetensors: transformers' save_pretrained does, from a source you trust",
+        )  # fmt: skip
+    expected = f"a run's folder, its pretrain/model, or a folder of transformers with {WEIGHTS} and config.json"
+    raise InputError("E-MODEL-MISSING", "no model to start from", where=str(path), expected=expected, fix="correct pretrain.init")
+
+
+def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab) -> ErnieConfig:
+    """Return the shape that the recipe asks for with the LayerNorm's epsilon of the model in `path`.
+
+    Raises:
+        RecipeError: E-INIT-SHAPE, the recipe's model is another one.
+        InputError: E-INIT-VOCAB, the shards were made with another vocabulary.
+    """
+    folder = initial_folder(path)
+    found = _config(folder)
+    wrong = [f"{name}: {getattr(found, name)}" for name in _SHAPE if getattr(found, name) != getattr(shape, name)]
+    if found.max_position_embeddings < shape.max_position_embeddings:
+        wrong.append(f"at most {found.max_position_embeddings} for prepare.max_seq_len, which is {shape.max_position_embeddings}")
+    if wrong:
+        raise RecipeError("E-INIT-SHAPE", "the model to start from has another shape than pretrain.model", where=str(folder), expected="; ".join(wrong),
+                          fix="set pretrain.model to it")  # fmt: skip
+    if Vocab.load(folder / "vocab.txt").tokens != vocab.tokens:
+        raise InputError(
+            "E-INIT-VOCAB", "the shards were made with another vocabulary than the model to start from", where=str(folder / "vocab.txt"),
+            fix=f"set prepare.vocab: {folder / 'vocab.txt'}",
+        )  # fmt: skip
+    return replace(shape, layer_norm_eps=found.layer_norm_eps)
+
+
+def initial_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the model's tensors under our names; what it lacks of ours is not among them.
+
+    Raises:
+        IntegrityError: E-INTEROP, E-CKPT-HASH, the file is no model.
+    """
+    folder = initial_folder(path)
+    if (folder / MANIFEST_NAME).exists():
+        return read_weights(folder)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except SafetensorError as e:
+        raise IntegrityError("E-INTEROP", "not a safetensors file", where=str(folder / WEIGHTS), found=str(e), fix="save the model again") from e
+    return to_ours(tensors, _config(folder), str(folder / WEIGHTS))
+
+
+def start_from(tensors: dict[str, Tensor], model: nn.Module) -> frozenset[str]:
+    """Copy tensors into a model of theirs or more positions and sentence types, and return the tasks whose heads were among them.
+
+    Of the positions the first ones are taken; sentence types beyond theirs and heads of other tasks or classes keep their own start.
+    """
+    known = set()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            tensor = tensors.get(name)
+            if tensor is None or (name not in _CUT and tensor.shape != parameter.shape):
+                continue
+            rows = min(len(tensor), len(parameter))
+            parameter[:rows].copy_(tensor[:rows])
+            known.update([name.split(".")[1]] if name.startswith(HEADS) else [])
+    return frozenset(known)
+
+
+def _config(folder: Path) -> ErnieConfig:
+    if (folder / MANIFEST_NAME).exists():
+        return read_config(folder)
+    path = folder / "config.json"
+    if not path.exists():
+        raise InputError("E-MODEL-MISSING", "weights without a config.json", where=str(folder), fix="give the whole folder")
+    return ErnieConfig.from_json(path.read_text(encoding="utf-8"), str(path))
