@@ -64,19 +64,20 @@ def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab) -> ErnieConfig:
 
 
 def initial_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the model's tensors under our names; what it lacks of ours is not among them.
+    """Return the model's tensors under our names; what it lacks of ours is not among them, but for a task embedding, which is 0 then.
 
     Raises:
         IntegrityError: E-INTEROP, E-CKPT-HASH, the file is no model.
     """
     folder = initial_folder(path)
+    config = _config(folder)
     if (folder / MANIFEST_NAME).exists():
-        return read_weights(folder)
+        return {"encoder.embeddings.task.weight": torch.zeros(config.task_type_vocab_size, config.hidden_size), **read_weights(folder)}
     try:
         tensors = load_file(folder / WEIGHTS)
     except SafetensorError as e:
         raise IntegrityError("E-INTEROP", "not a safetensors file", where=str(folder / WEIGHTS), found=str(e), fix="save the model again") from e
-    return to_ours(tensors, _config(folder), str(folder / WEIGHTS))
+    return to_ours(tensors, config, str(folder / WEIGHTS))
 
 
 def start_from(tensors: dict[str, Tensor], model: nn.Module) -> frozenset[str]:

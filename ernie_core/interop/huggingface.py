@@ -125,8 +125,7 @@ def _parts(name: str, tensor: Tensor) -> tuple[Tensor, ...]:
 
 def _names(config: ErnieConfig) -> list[str]:
     """Return the names of our encoder's parameters and of the masked-LM head's, but for its bias."""
-    embeddings = ["word", "position", "sentence", *(["task"] if config.use_task_id else [])]
-    names = [f"encoder.embeddings.{name}.weight" for name in embeddings]
+    names = [f"encoder.embeddings.{name}.weight" for name in ("word", "position", "sentence", "task")]
     modules = ["encoder.embeddings.norm", "encoder.pooler", *HEAD_NAMES]
     for i in range(config.num_hidden_layers):
         modules += [f"encoder.layers.{i}.{part}" for part in ("qkv", "attention_output", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")]

@@ -64,6 +64,18 @@ def test_a_folder_of_transformers_gives_the_encoder_and_the_heads_that_it_has(tr
         assert torch.equal(p, same), name
 
 
+def test_a_model_without_a_task_embedding_gives_rows_of_zeros(tmp_path: Path) -> None:
+    bare = ErnieForPretraining(make_config(use_task_id=False), HEADS, seed=1)
+    write_model(tmp_path / "bare" / "model", bare, TOKENS)
+    export(tmp_path / "bare", tmp_path / "hf")
+    for source in ("bare", "hf"):
+        model, _ = started(tmp_path / source, make_config())
+        torch.testing.assert_close(hidden(model), hidden(bare), atol=0, rtol=0)
+        task = model.encoder.embeddings.task
+        assert task is not None
+        assert not task.weight.any()
+
+
 def test_fewer_positions_are_the_first_ones_and_further_sentence_types_start_fresh(trained: Path) -> None:
     config = replace(make_config(), max_position_embeddings=20, sent_type_vocab_size=4)
     model, _ = started(trained, config)
