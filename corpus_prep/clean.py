@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, repeat
 
@@ -11,6 +12,7 @@ from corpus_prep.readers.base import RawDocument, join_words
 from ernie_core.normalise import Normaliser
 from ernie_core.seeding import key
 
+_ESCAPE = re.compile(r"\\[nrt]")
 _NEED_FIRST = ("qa", "query", "pair")
 """Kinds whose first paragraph is what the others answer: nothing without it, nor alone."""
 
@@ -42,17 +44,22 @@ class CleanDocument:
         return [lower for lower, _ in self.paragraphs]
 
 
-def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool) -> CleanDocument | None:
+def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, escapes: bool = False) -> CleanDocument | None:
     """Return the document normalised, or None if no text is left (of a question, query or pair: nothing to go with it).
 
     Args:
         raw: as read.
         normaliser: of the run.
         html_entities: replace entities such as ``&nbsp;`` and ``&#20320;`` by their characters first.
+        escapes: replace a written-out ``\\n``, ``\\r`` or ``\\t`` by a space first.
 
     Example: paragraphs ("　Ａ股上涨。", "") -> (("a股上涨。", "A股上涨。"),).
     """
-    unescape: Callable[[str], str] = html.unescape if html_entities else str
+
+    def unescape(text: str) -> str:
+        text = html.unescape(text) if html_entities else text
+        return _ESCAPE.sub(" ", text) if escapes else text
+
     given = zip(raw.paragraphs, raw.words or repeat(()), strict=False)
     found = [_paragraph(unescape(text), tuple(map(unescape, words)), normaliser) for text, words in given]
     kept = [i for i, (pair, _) in enumerate(found) if pair[0]]

@@ -59,7 +59,7 @@ def select_documents(
         split: its records are read in order.
         pieces: bytes of its parts.
         contamination: runs of benchmark texts.
-        settings: "html_entities", "to_simplified", "filters", "language", as in the recipe.
+        settings: "html_entities", "escapes", "to_simplified", "filters", "language", as in the recipe.
         stages: counts the time of "read", "clean" and "compare".
 
     Raises:
@@ -79,7 +79,7 @@ def select_documents(
             rejects.append(asdict(raw))
             continue
         facts["dropped_characters"] += sum(map(num_dropped, raw.paragraphs))
-        document = clean(raw, normaliser, html_entities=settings["html_entities"])
+        document = clean(raw, normaliser, html_entities=settings["html_entities"], escapes=settings["escapes"])
         if document is None:
             facts["empty"] += 1
         elif not sampled(document.doc_id, split.share):

@@ -68,6 +68,7 @@ class Prepare(Settings):
     gazetteer: str | None = Field(None, description="a file of names, one a line, that are entities wherever they stand between borders of words")
     to_simplified: bool = Field(False, description="turn traditional Chinese characters into simplified ones, here and wherever the model is used")
     html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
+    escapes: bool = Field(False, description="replace a written-out \\n, \\r or \\t (a backslash and a letter, as scraped text has them) by a space")
     filters: dict[FilterName, float] = Field(
         {},
         description="leave poor documents out: min_chars, max_chars, min_language_share, max_repeated_sentences, max_repeated_lines, max_repeated_runs, max_top_char, max_top_run, each with its number",

@@ -76,7 +76,7 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
     The second opens with a listed marker, which goes, with the commas, colons and spaces behind it, wherever else it stands in the
     second, and with its partners in the first; or neither holds a marker or a partner, and an opening of 4 characters with a comma
     loses the comma. Drops: "short_text" (a half of under 4 letters), "marker_elsewhere" (a marker or a partner, but not where the
-    second begins), "inside_word" (what must go is a part of a word), "no_pair" (a document without two adjacent texts).
+    second begins), "inside_word" (what must go is a part of a word), "second_marker" (what is left of the second opens with another marker), "no_pair" (a document without two adjacent texts).
 
     Example: 他病了，所以没来。 -> label of "result", 他病了， and 没来。.
     """
@@ -119,6 +119,8 @@ def _candidate(
     sizes = [sum(map(str.isalnum, "".join(text[a:b] for a, b in left))) for text, left in zip(texts, ranges, strict=True)]
     if min(sizes) < MIN_LETTERS:
         return "short_text"
+    if marker and connectives.marker_of("".join(texts[1][a:b] for a, b in ranges[1]).lstrip()):
+        return "second_marker"
     left, right = kept(first, ranges[0]), kept(second, ranges[1])
     if left is None or right is None:
         return "inside_word"

@@ -24,7 +24,7 @@ MAX_ATOMS = 12  # a window looks at no more closed sentences than this, which bo
 _NUMBER = "一二三四五六七八九十"
 _ENUMERATION = re.compile(
     rf"[“‘\"'「（(【\[\s]*(?:[{_NUMBER}]{{1,3}}(?:[、，,.:：是来]|则|者)|[（(](?:[{_NUMBER}]{{1,3}}|\d{{1,3}}|[a-z])[）)]|\d{{1,3}}(?:[、)）:：]|[.．](?!\d))"
-    rf"|[①-⒛㈠-㈩❶-➓]|[a-z][、.)）]|首先|其次|再次|再者|最后|第[{_NUMBER}\d]|其[{_NUMBER}]|(?:first|second|third|last|final)(?:ly)?\b)"
+    rf"|\d{{1,3}}(?:\s|$)|0\d(?!\d)|[@△▲▼◆◇●○■□★☆※•·►▶-]\s*\S|[①-⒛㈠-㈩❶-➓]|[a-z][、.)）]|首先|其次|再次|再者|最后|第[{_NUMBER}\d]|其[{_NUMBER}]|(?:first|second|third|last|final)(?:ly)?\b)"
 )
 _DATE = re.compile(
     r"[“‘\"'（(\s]*(?:(?:截[至止]|到|在|于)?\d{2,4}年|\d{1,2}月|\d{1,2}日|\d{4}[-/.]\d|\d{1,2}[:：]\d\d|周[一二三四五六日]|星期[一二三四五六日])"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,43 @@ from ernie_core.tasks.runs import Piece, runs
 NAME = "token_document"
 MIN_SEGMENTS, MAX_SEGMENTS = 3, 8
 _NUMBER_WORDS = frozenset("两几数余多第点.,%‰/:：·-")
+_WITH_UNIT = re.compile(
+    r"[第约近超逾]?[0-9一二三四五六七八九十百千万亿两几数多余零〇.,]+[多余来]?(?:个半|个多|个|万|亿)?(?:年代|年级|年|月份|月|星期|周|日|天|号|点钟|点|小时|分钟|分|秒钟|秒|岁|"
+    r"世纪|元|块|角|美元|人次|人|名|位|口|家|户|次|回|遍|趟|场|届|期|条|件|项|张|只|头|匹|辆|台|部|架|艘|座|栋|幢|层|间|套|支|枝|本|册|篇|章|节|页|字|句|段|种|类|样|"
+    r"些|批|组|队|班|排|行|列|对|双|副|群|伙|颗|粒|块|片|根|棵|株|朵|杯|瓶|碗|盘|盒|包|袋|箱|车|船|米|公里|里|千米|厘米|毫米|平方米|公顷|亩|吨|公斤|千克|斤|克|升|倍|成|"
+    r"度|级|档|步|环|强|大|余|许|多)?"
+)
+_NOT_NUMBERS = frozenset(
+    [
+        "一些",
+        "一样",
+        "一类",
+        "一层",
+        "一点",
+        "一分",
+        "一些",
+        "一起",
+        "一对",
+        "一次",
+        "一度",
+        "一行",
+        "一级",
+        "一大",
+        "一班",
+        "一列",
+        "十分",
+        "百分",
+        "万分",
+        "多样",
+        "千万",
+        "万一",
+        "百度",
+        "万年",
+        "千年",
+        "三国",
+        "九州",
+    ]
+)
 STOP_WORDS_EN = frozenset((Path(__file__).parent / "data" / "stop_words_en.txt").read_text(encoding="utf-8").split())
 
 
@@ -21,10 +59,12 @@ STOP_WORDS_EN = frozenset((Path(__file__).parent / "data" / "stop_words_en.txt")
 def is_scored(word: str) -> bool:
     """Whether a word takes part: two characters or more, no numeral, no punctuation; without CJK, three letters or more and no stop word.
 
-    Example: 北京 and "iphone6" -> True; 的, 2018, 三千, "the" and "ab" -> False.
+    Example: 北京, 一起 and "iphone6" -> True; 的, 2018, 三千, 十个月, 20万元, "the", "two" and "ab" -> False.
     """
     num_letters = sum(map(str.isalpha, word))
     if len(word) < 2 or num_letters < 2 or all(c.isnumeric() or c in _NUMBER_WORDS for c in word):
+        return False
+    if word not in _NOT_NUMBERS and _WITH_UNIT.fullmatch(word):
         return False
     return (not word.isascii() and _has_cjk(word)) or (num_letters >= 3 and word not in STOP_WORDS_EN)
 

@@ -75,6 +75,15 @@ def test_impossible_bounds_are_refused(bounds: dict[str, float]) -> None:
         check_filters(bounds)
 
 
+def test_written_out_escapes_become_spaces_only_where_asked() -> None:
+    raw = RawDocument("x", 0, r"标题\n", (r"第一行\n\n第二行\t完。", r"\r\n", "真的\n换行"))
+    plain, replaced = clean(raw, normalise, html_entities=False), clean(raw, normalise, html_entities=False, escapes=True)
+    assert plain is not None
+    assert replaced is not None
+    assert plain.lowered == [r"第一行\n\n第二行\t完。", r"\r\n", "真的 换行"]
+    assert (replaced.lowered, replaced.title) == (["第一行 第二行 完。", "真的 换行"], "标题")
+
+
 def test_html_entities_become_characters_only_where_asked() -> None:
     raw = RawDocument("a", 0, "A&amp;B", ("&#20320;&nbsp;好&lt;br&gt;",))
     plain, replaced = clean(raw, normalise, html_entities=False), clean(raw, normalise, html_entities=True)

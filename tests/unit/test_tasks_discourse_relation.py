@@ -82,6 +82,9 @@ def brute_force(first: str, second: str) -> tuple[int, str, str] | None:
     if marker and LISTED[marker][0] != "-":
         group, partners = LISTED[marker]
         label, first, second = 1 + GROUPS.index(group), without(first, partners), without(second, [marker])
+        again = max((w for w in LISTED if second.lstrip().startswith(w)), key=len, default="")
+        if again and LISTED[again][0] != "-":
+            return None
     else:
         if any(w in text for text in (first, second) for w in NONE_MAY_HOLD):
             return None

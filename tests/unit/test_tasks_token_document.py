@@ -15,6 +15,7 @@ from ernie_core.tasks.base import all_tasks
 from ernie_core.tasks.token_document import is_scored, windows
 
 TASK = all_tasks()["token_document"]
+NUMBER_FIRST = re.compile("[约近超逾第]?[0-9一二三四五六七八九十百千万亿两几数多余零〇]")
 NUMERAL = re.compile(r"[0-9０-９〇零一二三四五六七八九十百千万亿兆两几数余多第点壹贰叁肆伍陆柒捌玖拾.,%‰/:：·\-]+")
 
 
@@ -43,7 +44,7 @@ def brute_force(page: dict[str, list[str]]) -> list[list[int]] | None:
         for w in segment:
             cjk = len(re.findall(r"[\u3400-\u9fff]", w))
             scored = (len(w) >= 2 and cjk > 0 and not NUMERAL.fullmatch(w)) or re.fullmatch(r"[a-z]{5,}", w)
-            unsure = not scored and re.search(r"[a-z]", w)
+            unsure = (not scored and re.search(r"[a-z]", w)) or (scored and NUMBER_FIRST.match(w))  # 十个月 is none, 一起 is one: a list says
             row += [-2 if unsure else int(w in others) if scored else -1] * len("".join(w.split()))
         found.append(row)
     return found
@@ -86,13 +87,40 @@ def test_windows_of_three_to_eight_segments_cover_the_document(num_segments: int
     assert all(3 <= len(w) <= 8 for w in found)
 
 
-@pytest.mark.parametrize("word", ["北京", "一些", "十分", "iphone6", "york", "t恤"])
+@pytest.mark.parametrize("word", ["北京", "一些", "十分", "一起", "百姓", "三亚", "五星级", "iphone6", "york", "t恤"])
 def test_words_that_are_scored(word: str) -> None:
     # t恤 has two letters, one of them CJK
     assert is_scored(word)
 
 
-@pytest.mark.parametrize("word", ["的", "，", "……", "2018", "三千", "第一", "3.5%", "the", "ab", "其1", "——", " "])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "的",
+        "，",
+        "……",
+        "2018",
+        "三千",
+        "第一",
+        "3.5%",
+        "十个月",
+        "20万元",
+        "几万人",
+        "二十一世纪",
+        "第三届",
+        "两次",
+        "7岁",
+        "the",
+        "two",
+        "million",
+        "third",
+        "unless",
+        "ab",
+        "其1",
+        "——",
+        " ",
+    ],
+)
 def test_words_that_are_not_scored(word: str) -> None:
     assert not is_scored(word)
 
