@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from corpus_prep.boilerplate import offered_lines
 from corpus_prep.tables import SPANS_PER_BIN, SUBSETS, length_bin, subset_of
-from ernie_core.schemas import Document, sentence_to_json
+from ernie_core.schemas import Document, Sentence, sentence_to_json
 from ernie_core.seeding import combine, key
 from ernie_core.tasks.base import all_tasks
 from ernie_core.tasks.pairs import spans
@@ -61,7 +61,19 @@ def offer_candidates(documents: Sequence[Document], tasks: Mapping[str, Mapping[
     return offers
 
 
-def offer_negatives(documents: Sequence[Document], max_seq_len: int, seed: int, valid_share: float) -> dict[str, list[list[Any]]]:
+class SentenceRows(dict[int, list[Any]]):
+    """`sentence_to_json` of sentences that stay alive, each made once: documents and negatives hold the same ones."""
+
+    def __call__(self, sentence: Sentence) -> list[Any]:
+        row = self.get(id(sentence))
+        if row is None:
+            row = self[id(sentence)] = sentence_to_json(sentence)
+        return row
+
+
+def offer_negatives(
+    documents: Sequence[Document], max_seq_len: int, seed: int, valid_share: float, row_of: Callable[[Sentence], list[Any]] = sentence_to_json
+) -> dict[str, list[list[Any]]]:
     """Return for each subset the spans of the smallest hashes, SPANS_PER_BIN of each length bin.
 
     Args:
@@ -69,6 +81,7 @@ def offer_negatives(documents: Sequence[Document], max_seq_len: int, seed: int, 
         max_seq_len: longest row in tokens; half a row is the length of a span.
         seed: the recipe's seed.
         valid_share: of the documents, see `subset_of`.
+        row_of: `sentence_to_json`, or what remembers its results.
 
     Returns:
         [hash, number of the document, length bin, work, sentences as JSON] each, the last one a string, which is read only if it is used.
@@ -85,5 +98,5 @@ def offer_negatives(documents: Sequence[Document], max_seq_len: int, seed: int, 
     for subset, place in sorted(bins):
         for rank, at in heapq.nsmallest(SPANS_PER_BIN, bins[subset, place]):
             i, _, span = found[at]
-            offers[subset].append([rank, i, place, span.work, _as_text([sentence_to_json(s) for s in span.sentences])])
+            offers[subset].append([rank, i, place, span.work, _as_text(list(map(row_of, span.sentences)))])
     return offers

@@ -23,7 +23,7 @@ from corpus_prep.dedup import Contamination
 from corpus_prep.entities import Entities
 from corpus_prep.languages import entities_of, segmenter_name_of, segmenter_of
 from corpus_prep.near import signatures
-from corpus_prep.offers import document_table, offer_candidates, offer_negatives, offered_counts, sampling_tasks
+from corpus_prep.offers import SentenceRows, document_table, offer_candidates, offer_negatives, offered_counts, sampling_tasks
 from corpus_prep.phrases import offer_pairs, sampled
 from corpus_prep.readers.base import all_readers
 from corpus_prep.segment import Segmenter
@@ -106,7 +106,8 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     built = segment_documents(selection.kept, split.corpus, segmenter, entities, stages)
     made: dict[str, Any] = {"ids": document_table(built)}
     made["counts"] = offered_counts(built, selection.token_counts, boilerplate=settings["boilerplate_share"] is not None)
-    made["negatives"] = offer_negatives(built, settings["max_seq_len"], plan.seed, settings["valid_share"])
+    row_of = SentenceRows()
+    made["negatives"] = offer_negatives(built, settings["max_seq_len"], plan.seed, settings["valid_share"], row_of)
     if sampling := sampling_tasks(settings["tasks"]):
         made["candidates"] = offer_candidates(built, sampling)
     if plan.phrase_share:
@@ -114,7 +115,7 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     if settings["near_duplicates"] is not None:
         made["near"] = signatures(selection.stream, selection.places)
     stages.ends("offer")
-    made["documents"] = [d.to_json() for d in built]
+    made["documents"] = [d.to_json(row_of) for d in built]
     files: list[FileEntry] = []
     for place, value in sorted(made.items()):
         suffix, data = ("npy", _npy(value)) if isinstance(value, np.ndarray) else ("json.zst", pack(value))

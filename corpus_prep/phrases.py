@@ -32,6 +32,7 @@ SAMPLE_BYTES = 256_000_000
 MAX_WORDS = 4
 MIN_COUNT = 5  # pairs rarer than this have no dependable strength
 MAX_PAIRS = 1 << 18
+_MAX_KNOWN = 1 << 18
 _HELD = 1 << 22  # pairs that may wait to be merged
 _BORDER = "\x7f"  # normalised text holds none
 
@@ -67,6 +68,22 @@ class _Numbers(dict[str, int]):
         return number
 
 
+class _Kinds(dict[str, int]):
+    """Word -> what it is, as bits; each word is looked at once, and of very many all are forgotten now and then."""
+
+    SPACE, COUNTED, JOINS, CJK_FIRST, CJK_LAST = 1, 2, 4, 8, 16
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _MAX_KNOWN:
+            self.clear()
+        tests = (word.isspace(), word.isalnum(), may_join(word), num_cjk(word[0]), num_cjk(word[-1]))
+        kind = self[word] = sum(bool(found) << i for i, found in enumerate(tests))
+        return kind
+
+
+_kinds = _Kinds()
+
+
 def offer_pairs(documents: Sequence[Document]) -> dict[str, Any]:
     """Return how often words stand beside each other in some documents; entities are borders, white space between Latin words is none.
 
@@ -85,13 +102,12 @@ def offer_pairs(documents: Sequence[Document]) -> dict[str, Any]:
     numbers = _Numbers()
     ids = np.fromiter(map(numbers.__getitem__, flat), np.int64, len(flat))
     known = list(numbers)
-    space, counted, joins = (np.array([test(w) for w in known], np.bool_) for test in (str.isspace, str.isalnum, may_join))
-    free = joins[ids]
+    kinds = np.fromiter(map(_kinds.__getitem__, known), np.uint8, len(known))[ids]
+    free = kinds & _Kinds.JOINS > 0
     free[inside] = False
-    held = np.flatnonzero(~space[ids])
+    held = np.flatnonzero(kinds & _Kinds.SPACE == 0)
     a, b = held[:-1], held[1:]
-    cjk_last, cjk_first = (np.array([num_cjk(w[i]) for w in known], np.bool_) for i in (-1, 0))
-    apart = (b - a > 1) & (cjk_last[ids[a]] | cjk_first[ids[b]])
+    apart = (b - a > 1) & ((kinds[a] & _Kinds.CJK_LAST > 0) | (kinds[b] & _Kinds.CJK_FIRST > 0))
     together = free[a] & free[b] & ~apart
     pairs = np.stack([ids[a[together]], ids[b[together]]], 1)
     used = np.unique(pairs)
@@ -101,7 +117,7 @@ def offer_pairs(documents: Sequence[Document]) -> dict[str, Any]:
     distinct, times = np.unique(place[pairs[:, 0]] << 32 | place[pairs[:, 1]], return_counts=True)
     counts = np.bincount(ids[free], minlength=len(known))
     return {
-        "total": int(counted[ids].sum()), "words": [known[i] for i in order], "counts": counts[order].tolist(),
+        "total": int(np.count_nonzero(kinds & _Kinds.COUNTED)), "words": [known[i] for i in order], "counts": counts[order].tolist(),
         "first": (distinct >> 32).tolist(), "second": (distinct & 0xFFFFFFFF).tolist(), "times": times.tolist(),
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,12 +69,14 @@ class Document:
     label: str = ""
     heading: Sentence | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, row_of: Callable[[Sentence], list[Any]] | None = None) -> dict[str, Any]:
+        """Return the document as JSON values. `row_of`: `sentence_to_json`, or what remembers its results."""
+        row_of = row_of or sentence_to_json
         return {
             "doc_id": self.doc_id, "source": self.source, "work": self.work, "title": self.title,
-            "paragraphs": [[sentence_to_json(s) for s in p] for p in self.paragraphs],
+            "paragraphs": [list(map(row_of, p)) for p in self.paragraphs],
             "kind": self.kind, "roles": list(self.roles), "label": self.label,
-            "heading": None if self.heading is None else sentence_to_json(self.heading),
+            "heading": None if self.heading is None else row_of(self.heading),
         }  # fmt: skip
 
     @staticmethod
