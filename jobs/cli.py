@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ernie_core.errors import ErnieError, closest
-from jobs import export, gc, run, shards
+from jobs import export, fill, gc, run, shards
 
 EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
 _EPILOG = f"""\
@@ -74,6 +74,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("export", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     export.add_export_arguments(sub)
     sub.set_defaults(handle=export.export)
+    text = "put tokens in the place of [MASK], by a pretrained model"
+    sub = commands.add_parser("fill", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    fill.add_fill_arguments(sub)
+    sub.set_defaults(handle=fill.fill)
     text = "take away files that killed runs left and that nothing names"
     sub = commands.add_parser("gc", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     gc.add_gc_arguments(sub)
@@ -87,7 +91,7 @@ def _dispatch(argv: list[str]) -> int:
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()
-    names = [*_STEP_HELP, "shards", "export", "gc"]
+    names = [*_STEP_HELP, "shards", "export", "fill", "gc"]
     if not argv:
         parser.print_help()
         return 2
