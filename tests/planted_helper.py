@@ -198,7 +198,7 @@ class Learner:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             set_learning_rate(optimizer, RATE * min((step + 1) / WARMUP, (STEPS - step) / (STEPS - WARMUP)))
             optimizer.step()
-            if step % 50 == 49 and self.accuracy()[0] >= enough:
+            if enough < 1 and step % 50 == 49 and self.accuracy()[0] >= enough:
                 return step + 1
         return STEPS
 
