@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_the_ten_lines_for_your_own_text_prepare_it(tmp_path: Path) -> None:
     ]
     assert "pretrain: starts" in run(["run", "mine.yaml", *small], tmp_path)
     assert (tmp_path / "runs" / "mine" / "pretrain" / "model" / "model.safetensors").exists()
+    others = [
+        shlex.split(command, comments=True) for command in re.findall(r"^    ernie ((?:shards|fill|export) .*runs/mine.*)$", text, re.MULTILINE)
+    ]
+    assert [command[0] for command in others] == ["shards", "fill", "export"]
+    said = [run(command, tmp_path) for command in others]
+    assert "knowledge_masking, train row 0" in said[0]
+    assert said[1].startswith("哈尔滨是[MASK]龙江的省会\n")
+    assert "AutoModel.from_pretrained" in said[2]
+    assert (tmp_path / "mine_hf" / "tokenizer.json").exists()
 
 
 GUARD = """
