@@ -15,7 +15,7 @@ def test_a_visible_answer_is_learnt(task: str) -> None:
     found = learnt(task, shuffled=False)
     print(task, found)
     assert found["accuracy"] >= 0.98
-    assert found["majority"] < 0.55
+    assert found["chance"] < 0.55
     assert found["count"] >= 1500
 
 
@@ -24,4 +24,4 @@ def test_a_visible_answer_is_learnt(task: str) -> None:
 def test_shuffled_labels_teach_nothing(task: str) -> None:
     found = learnt(task, shuffled=True)
     print(task, found)
-    assert found["accuracy"] <= found["majority"] + 0.02
+    assert found["accuracy"] <= found["chance"] + 0.02
