@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -24,6 +24,7 @@ from ernie_core.schemas import Document, Sample
 from ernie_core.seeding import generator, key
 from ernie_core.tasks.base import Task, all_tasks
 from ernie_core.tasks.connectives import load_connectives
+from ernie_core.tasks.sentence_reordering import order_of
 from ernie_core.training.optim import adamw, set_learning_rate
 
 IDS = "子丑寅卯辰巳"  # names of documents: those of one source have different ones
@@ -126,15 +127,17 @@ def rows_of(name: str) -> tuple[list[Sample], list[Sample]]:
     return made[0], made[1]
 
 
-def independent(labels: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """Labels that say nothing of the true ones: as many of each class among the rows of every class.
+def independent(labels: NDArray[Any], rng: np.random.Generator, signs: Sequence[tuple[int, ...]] = ()) -> NDArray[Any]:
+    """Labels that say nothing of the true ones: as many of each class among the rows of every class, and of every sign if such are given.
 
     A plain shuffle leaves a correlation of 1 / sqrt(rows), and a model that finds it answers by it alone.
     """
     found, classes = labels.copy(), np.unique(labels)
-    for label in classes:
-        at = np.flatnonzero(labels == label)
-        found[at] = rng.permutation(np.resize(classes, len(at)))
+    strata: dict[tuple[int, ...], list[int]] = {}
+    for i, label in enumerate(labels.tolist()):
+        strata.setdefault((label, *(signs[i] if signs else ())), []).append(i)
+    for at in strata.values():
+        found[at] = rng.permutation(np.resize(rng.permutation(classes), len(at)))
     return found
 
 
@@ -142,7 +145,7 @@ class Learner:
     """A 2 x 64 model with the task's head, trained on rows and asked of others."""
 
     def __init__(self, task: Task, train: list[Sample], valid: list[Sample], *, shuffled: bool) -> None:
-        self.task, self.masks = task, task.level == "mask"
+        self.task, self.masks, self.shuffled = task, task.level == "mask", shuffled
         known = sorted({t for s in (*train, *valid) for t in s.token_ids})
         self.ids = {t: i + 5 for i, t in enumerate(known)} | {toy.CLS: 1, toy.SEP: 2}
         names = [task.name] if task.level == "token" else []
@@ -169,7 +172,9 @@ class Learner:
             ids[free] = rng.permutation(ids[free])
             self.train = replace(self.train, token_ids=ids)
         elif self.task.level == "sentence":
-            self.train = replace(self.train, labels=independent(self.train.labels, rng))
+            samples = [self.train.sample(i) for i in range(len(self.train))]
+            signs = [tuple(segment[0] for segment in toy.segments_of(s, s.token_ids)) for s in samples]
+            self.train = replace(self.train, labels=independent(self.train.labels, rng, signs))
         elif self.task.level == "token":
             values = self.train.token_labels[self.task.name].copy()
             scored = values >= 0
@@ -179,7 +184,10 @@ class Learner:
     def batch(self, rows: Rows, chosen: NDArray[np.int64], epoch: int) -> TorchBatch:
         part = rows.take(chosen)
         if self.task.at_read is not None:
-            part = Rows.from_samples([self.task.at_read(part.sample(i), key(epoch, int(chosen[i]))) for i in range(len(part))])
+            read = [self.task.at_read(part.sample(i), key(epoch, int(chosen[i]))) for i in range(len(part))]
+            if self.shuffled and rows is self.train:  # the label of another order
+                read = [replace(s, label=self.task.at_read(part.sample(i), key("other", epoch, int(chosen[i]))).label) for i, s in enumerate(read)]
+            part = Rows.from_samples(read)
         masked: Masked | None = None
         if self.masks:
             masked = mask_rows(part, unit="basic", seed=7, epoch=epoch, vocab_size=self.vocab_size, num_special=5, mask_id=3)
@@ -203,20 +211,28 @@ class Learner:
         return STEPS
 
     def accuracy(self) -> tuple[float, float, int]:
-        """Return (accuracy, share of the commonest class, scored items) of the held-out rows."""
+        """Return (accuracy, chance, scored items) of the held-out rows.
+
+        Chance is the share of the commonest class; among orders of as many segments where a row shows how many it has; and of masking
+        targets a tenth stand there as they are.
+        """
         name, right, labels = LM if self.masks else self.task.name, 0, Counter[int]()
         with torch.no_grad():
             for start in range(0, len(self.valid), 256):
                 loss = self.model.losses(self.batch(self.valid, np.arange(start, min(start + 256, len(self.valid))), 1 << 20), None)[name]
                 right += int(loss.correct)
                 labels.update(loss.labels.tolist())
-        return right / labels.total(), max(labels.values()) / labels.total(), labels.total()
+        chance = max(labels.values()) / labels.total()
+        if self.masks:
+            chance = 0.1 + 0.9 * chance
+        if self.task.at_read is not None:
+            chance = sum(n / len(order_of(label)) / (len(order_of(label)) - 1) for label, n in labels.items()) / labels.total()  # 1/2! or 1/3!
+        return right / labels.total(), chance, labels.total()
 
 
 def learnt(name: str, *, shuffled: bool) -> Mapping[str, Any]:
     task = all_tasks()[name]
     learner = Learner(task, *rows_of(name), shuffled=shuffled)
     steps = learner.run(2.0 if shuffled else 0.99)
-    accuracy, majority, count = learner.accuracy()
-    chance = 0.1 + 0.9 * majority if learner.masks else majority  # a tenth of the masking targets stand there as they are
+    accuracy, chance, count = learner.accuracy()
     return {"accuracy": accuracy, "chance": chance, "count": count, "steps": steps}
