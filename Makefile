@@ -31,7 +31,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -x tests/unit -m "not ray and not parity and not slow and not gpu and not bench"
+	$(BIN)/python -m pytest -q -x -n 2 --dist loadfile tests/unit -m "not heavy and not ray and not parity and not slow and not gpu and not bench"
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest -m bench -s -n 0

@@ -21,6 +21,38 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+# Files that train, kill, prepare a corpus or segment much text: `make check` leaves them out, to end within a minute.
+HEAVY = frozenset(
+    [
+        "test_audit",
+        "test_checkpoint",
+        "test_cli",
+        "test_faults_disk",
+        "test_faults_kills",
+        "test_faults_text",
+        "test_fill",
+        "test_finetune",
+        "test_golden_stages",
+        "test_import_rule",
+        "test_loop",
+        "test_planted_signal",
+        "test_prepare_boilerplate",
+        "test_prepare_candidates",
+        "test_prepare_entities",
+        "test_prepare_flow",
+        "test_prepare_near",
+        "test_prepare_phrases",
+        "test_prepare_selection",
+        "test_prepare_stages",
+        "test_prepare_unknown",
+        "test_pretrain_ranks",
+        "test_report",
+        "test_segment",
+        "test_shards_command",
+        "test_tracking",
+        "test_write_a_task",
+    ]
+)
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 GOLDEN = Path(__file__).parent / "golden"
 _forbidden_skips: list[str] = []
@@ -33,6 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def allowed_skips(text: str) -> frozenset[str]:
     """Return the reasons of `allowed_skips.txt`: comments and blank lines left out."""
     return frozenset(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in HEAVY:
+            item.add_marker("heavy")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
