@@ -40,8 +40,8 @@ def names(words: Sequence[str], original: str) -> Iterator[tuple[int, int]]:
     """Yield (first, end) of the runs of capitalised words, as numbers of words.
 
     A sentence's first word counts if the next one is capitalised too or if it is an acronym, for a capital there says nothing, unless there
-    are CJK characters in the sentence; function words and I never do, unless they are all capitals (US), nor does a letter by itself. `of`, `van` and the like, `-`, `&` and the stop of an initial or title stand inside a name. None in text that
-    is mostly capitals.
+    are CJK characters in the sentence; function words and I never do, unless they are all capitals (US), nor does a letter by itself.
+    `of`, `van` and the like, `-`, `&` and the stop of an initial or title stand inside a name. None in text that is mostly capitals.
 
     Args:
         words: of a normalised sentence, white space among them.
@@ -52,11 +52,8 @@ def names(words: Sequence[str], original: str) -> Iterator[tuple[int, int]]:
     if mostly_capitals(original):
         return
     starts = [*accumulate(map(len, words), initial=0)]
-    first, last, opens = (
-        -1,
-        -1,
-        not num_cjk(original),
-    )  # the open run's first word and the last capitalised one; whether nothing stood before in the sentence
+    first, last = -1, -1  # the open run's first word and its last capitalised one
+    opens = not num_cjk(original)  # whether nothing stood before in the sentence
 
     def closed() -> Iterator[tuple[int, int]]:
         if first >= 0 and (last > first or not (alone or len(words[first]) == 1)):

@@ -52,7 +52,7 @@ class EntityTags(dict[str, str]):
 class Gazetteer:
     """Names to be found in normalised text, the longest at each place, between borders of words.
 
-    Example: ``Gazetteer(["上海 合作组织", "New York"])`` finds both in 在new york的上海 合作组织.
+    Example: ``Gazetteer(["上海 合作组织", "new york"])`` finds both in 在new york的上海 合作组织.
     """
 
     def __init__(self, entries: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from corpus_prep.commit import Entry, read_entry
 from corpus_prep.dedup import benchmark_texts, contamination_table
+from corpus_prep.languages import dictionaries
 from corpus_prep.offers import sampling_tasks
 from corpus_prep.pass_one import Plan, pass_one, software
 from corpus_prep.pass_two import pass_two
@@ -77,7 +78,7 @@ def prepare(
         parents: parent step -> manifest hash.
 
     Raises:
-        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-REJECTS, E-TASK-EMPTY, E-VOCAB-FORMAT, E-VOCAB-UNKNOWN.
+        InputError: E-CORPUS-MISSING, E-DICTIONARY, E-CORPUS-EMPTY, E-REJECTS, E-TASK-EMPTY, E-VOCAB-FORMAT, E-VOCAB-UNKNOWN.
         ResourceError: E-DISK-FULL, E-PERMISSION, E-SPLIT-DIES.
     """
     # here, because Ray's workers import this file and need none of the audit's libraries (2 s)
@@ -86,43 +87,58 @@ def prepare(
     splits = plan_splits(corpora, settings["split_bytes"])
     vocab = None if settings["vocab"] is None else Vocab.load(Path(settings["vocab"]))
     shutil.rmtree(folder / "attempts", ignore_errors=True)
-    texts: dict[str, list[str]] = {}
-    for path in sorted(benchmarks_texts) if settings["exclude_benchmarks"] else ():
-        texts.setdefault(path.parent.name, []).extend(benchmark_texts(path))
-    normaliser = Normaliser(settings["to_simplified"])
-    runs = contamination_table(texts, normaliser)
-    hashes = {"contamination.npy": _keep(folder / "tables" / "contamination.npy", runs.to_bytes()).sha256}
-    phrase_share = 0.0 if settings["phrases"] is None else share_of(sum(s.size_bytes for s in splits))
-    plan = Plan(str(folder), seed, dict(settings), runs.names, hashes, phrase_share)
+    plan = _plan(folder, settings, benchmarks_texts, splits, seed)
     say(f"prepare: {len(splits)} splits, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
 
     run_pass("1", "documents", splits, plan, workers, say, log)
     entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
     check_documents(entries, settings["max_reject_fraction"], say)
-    weights = {name: float(corpus["weight"]) for name, corpus in corpora.items() if corpus.get("weight") is not None}
-    reducing = time.monotonic()
-    tables = _reduce(folder, entries, vocab, settings, weights)
-    files_of_tables = {**tables.files(), NORMALISER_NAME: normaliser.to_bytes()}
-    table_files = [_keep(folder / "tables" / name, data) for name, data in files_of_tables.items()]
-    num_pairs = sum(map(len, tables.phrases.values()))
-    plan = replace(plan, tables={**hashes, **{f.path: f.sha256 for f in table_files}})
-    say(
-        f"prepare: vocabulary of {tables.vocab.size} tokens, {num_pairs} pairs of words in phrases, {len(tables.lines)} frequent lines; tables in {time.monotonic() - reducing:.1f} s"
-    )
-    say(f"prepare: [UNK] by script: {unknown_line(tables.scripts)}")
-    for what, most in tables.lost.items():
-        say(f"prepare: more different {what} than are counted at a time; counts of rare ones may be up to {most} too small")
+    tables, table_files = _tables(folder, entries, vocab, settings, corpora, say)
+    plan = replace(plan, tables={**plan.tables, **{f.path: f.sha256 for f in table_files}})
 
     run_pass("2", "samples", splits, plan, workers, say, log)
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
         "documents": document_facts(entries, built, tables, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
-        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None, "scripts": tables.scripts}, "phrase_pairs": num_pairs, **software(settings),
+        "vocab": {"size": tables.vocab.size, "sha256": tables.vocab.sha256, "built": vocab is None, "scripts": tables.scripts},
+        "phrase_pairs": tables.num_pairs, **software(settings),
     }  # fmt: skip
     check_tasks(facts["tasks"], say)
     files = [replace(f, path=f"tables/{f.path}") for f in table_files] + [file for entry in built.values() for file in entry.files]
     manifest = Manifest("prepare", dict(settings if recorded is None else recorded), dict(parents or {}), tuple(files), facts)
     return finish(folder, manifest, tables.vocab, settings, seed, say)
+
+
+def _plan(folder: Path, settings: Mapping[str, Any], benchmarks_texts: Sequence[Path], splits: Sequence[Split], seed: int) -> Plan:
+    """Return the plan of pass 1, what its workers read copied to the step's folder: benchmarks' runs, and the user's dictionaries."""
+    texts: dict[str, list[str]] = {}
+    for path in sorted(benchmarks_texts) if settings["exclude_benchmarks"] else ():
+        texts.setdefault(path.parent.name, []).extend(benchmark_texts(path))
+    runs = contamination_table(texts, Normaliser(settings["to_simplified"]))
+    hashes = {"contamination.npy": _keep(folder / "tables" / "contamination.npy", runs.to_bytes()).sha256}
+    copies = {}
+    for name, data in dictionaries(settings).items():
+        copies[name] = str(folder / "tables" / f"{name}.txt")
+        _keep(Path(copies[name]), data)
+    phrase_share = 0.0 if settings["phrases"] is None else share_of(sum(s.size_bytes for s in splits))
+    return Plan(str(folder), seed, {**settings, **copies}, runs.names, hashes, phrase_share)
+
+
+def _tables(
+    folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, settings: Mapping[str, Any], corpora: Mapping[str, Mapping[str, Any]], say: Say
+) -> tuple[Tables, list[FileEntry]]:
+    """Make and keep the corpus tables, and say what is in them."""
+    weights = {name: float(corpus["weight"]) for name, corpus in corpora.items() if corpus.get("weight") is not None}
+    reducing = time.monotonic()
+    tables = _reduce(folder, entries, vocab, settings, weights)
+    normaliser = Normaliser(settings["to_simplified"])
+    kept = [_keep(folder / "tables" / name, data) for name, data in {**tables.files(), NORMALISER_NAME: normaliser.to_bytes()}.items()]
+    held = f"vocabulary of {tables.vocab.size} tokens, {tables.num_pairs} pairs of words in phrases, {len(tables.lines)} frequent lines"
+    say(f"prepare: {held}; tables in {time.monotonic() - reducing:.1f} s")
+    say(f"prepare: [UNK] by script: {unknown_line(tables.scripts)}")
+    for what, most in tables.lost.items():
+        say(f"prepare: more different {what} than are counted at a time; counts of rare ones may be up to {most} too small")
+    return tables, kept
 
 
 def _keep(path: Path, data: bytes) -> FileEntry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from corpus_prep.segment import Segmenter, load_segmenter, segmenter_name
 from ernie_core.errors import InputError
 from ernie_core.normalise import Normaliser, num_cjk
 
-LANGUAGES = ("zh", "en", "mixed")
+DICTIONARIES = ("user_dictionary", "gazetteer")
 MAX_WORD_CHARS = 255  # of a user's word: the search holds a word's length in a byte
 
 
@@ -63,7 +64,18 @@ def entities_of(settings: Mapping[str, Any]) -> Entities:
     Raises:
         InputError: E-DICTIONARY, a gazetteer or user dictionary that cannot be read.
     """
-    return _entities(settings["language"], _user_dictionary(settings), settings["gazetteer"] or "", _gazetteer(settings), settings["to_simplified"])
+    return _entities(settings["language"], _user_dictionary(settings), _gazetteer(settings))
+
+
+def dictionaries(settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the bytes of "user_dictionary" and "gazetteer", those that a recipe names, after reading them as text.
+
+    Raises:
+        InputError: E-DICTIONARY.
+    """
+    _user_dictionary(settings)
+    _gazetteer(settings)
+    return {name: _read(settings[name]) for name in DICTIONARIES if settings[name]}
 
 
 @functools.lru_cache(maxsize=2)
@@ -75,17 +87,21 @@ def _segmenter(language: str, user_dictionary: bytes) -> Segmenter:
 
 
 @functools.lru_cache(maxsize=2)
-def _entities(language: str, user_dictionary: bytes, where: str, gazetteer: bytes, to_simplified: bool) -> Entities:
-    tags = EntityTags(_segmenter(language, user_dictionary).tag)
+def _entities(language: str, user_dictionary: bytes, gazetteer: Gazetteer | None) -> Entities:
+    return Entities(EntityTags(_segmenter(language, user_dictionary).tag), gazetteer)
+
+
+def _gazetteer(settings: Mapping[str, Any]) -> Gazetteer | None:
+    path = settings["gazetteer"]
+    return _names(path, _read(path), settings["to_simplified"]) if path else None
+
+
+@functools.lru_cache(maxsize=2)
+def _names(path: str, data: bytes, to_simplified: bool) -> Gazetteer:
     try:
-        names = Gazetteer.from_bytes(gazetteer, Normaliser(to_simplified)) if where else None
+        return Gazetteer.from_bytes(data, Normaliser(to_simplified))
     except UnicodeDecodeError as e:
-        raise InputError("E-DICTIONARY", "a gazetteer is not UTF-8", where=f"{where} byte {e.start}", expected="one name a line, in UTF-8") from e
-    return Entities(tags, names)
-
-
-def _gazetteer(settings: Mapping[str, Any]) -> bytes:
-    return _read(settings["gazetteer"]) if settings["gazetteer"] else b""
+        raise InputError("E-DICTIONARY", "a gazetteer is not UTF-8", where=f"{path} byte {e.start}", expected="one name a line, in UTF-8") from e
 
 
 def _user_dictionary(settings: Mapping[str, Any]) -> bytes:
@@ -110,8 +126,7 @@ def _normalised(path: str, data: bytes, to_simplified: bool) -> bytes:
         if not fields:
             continue
         word = normaliser(fields[0])[0]
-        ends_well = len(fields) == 1 or ((len(fields) == 2 or fields[1].isdecimal()) and len(fields) <= 3)
-        if not ends_well or not 0 < len(word) <= MAX_WORD_CHARS:
+        if not _REST.fullmatch(" ".join(["", *fields[1:]])) or not 0 < len(word) <= MAX_WORD_CHARS:
             raise InputError(
                 "E-DICTIONARY", "a line of a user dictionary cannot be used", where=f"{path}:{number}", expected=_EXPECTED, found=line[:80]
             )
@@ -119,6 +134,7 @@ def _normalised(path: str, data: bytes, to_simplified: bool) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+_REST = re.compile(r"( [0-9]+)?( [a-z]+)?")  # jieba's: frequency, tag
 _EXPECTED = f"word [frequency] [tag] in UTF-8, words of at most {MAX_WORD_CHARS} characters"
 
 

@@ -61,6 +61,11 @@ class Tables:
     phrases: Phrases
     scripts: dict[str, dict[str, int]]
 
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of words in `phrases`."""
+        return sum(map(len, self.phrases.values()))
+
     def files(self) -> dict[str, bytes]:
         """Return the tables' bytes by file name."""
         dropped = [np.stack([np.full(len(v), n, np.uint32), v.astype(np.uint32)], 1) for n, v in sorted(self.duplicates.items())]
@@ -120,20 +125,7 @@ def reduce_tables(
         stay[sources[number]] += len(documents[number]) - len(dropped[number])
         chars[sources[number]] += int(np.delete(documents[number]["chars"], dropped[number]).sum(dtype=np.int64))
 
-    tokens, lines = BoundedCounts(HELD_TOKENS), BoundedCounts(HELD_LINES)
-    paragraphs = {source: BoundedCounts(HELD_LINES) for source in stay}
-    for number in numbers:
-        offer, share = load(number, "counts"), shares[sources[number]]
-        tokens.add(offer["tokens"] if share == 1 else {token: round(n * share) for token, n in offer["tokens"].items()})
-        lines.add(offer["lines"])
-        paragraphs[sources[number]].add(offer["paragraphs"])
-    bound = max(FREQUENT_SHARE * sum(stay.values()), FREQUENT_AT_LEAST)
-    frequent = tuple(sorted(line for line, count in lines.counts.items() if count > bound))
-    boilerplate = {}
-    if boilerplate_share is not None:
-        boilerplate = boilerplate_lines(stay, {source: found.counts for source, found in paragraphs.items()}, boilerplate_share)
-    lost = {name: found.lost for name, found in (("tokens", tokens), ("lines", lines)) if found.lost}
-
+    tokens, frequent, boilerplate, lost = _counts(load, sources, shares, stay, boilerplate_share)
     counted = _candidates(load, sources, dropped, sampling) if sampling else {}
     pairs = {} if phrases is None else _phrases(load, numbers, phrases)
     unwanted = sentences_of(boilerplate)
@@ -143,9 +135,28 @@ def reduce_tables(
         for subset, spans in load(number, "negatives").items():
             pools[subset].add(source, spans, documents[number]["id"], left_out, unwanted.get(source, ()))
     negatives = {subset: pool.spans() for subset, pool in pools.items()}
-    vocab = vocab or build_vocab(tokens.counts, vocab_size)
-    scripts = unknown_by_script(tokens.counts, Tokenizer(vocab))
+    vocab = vocab or build_vocab(tokens, vocab_size)
+    scripts = unknown_by_script(tokens, Tokenizer(vocab))
     return Tables(vocab, dropped, frequent, negatives, near, boilerplate, beyond, dict(chars), lost, counted, pairs, scripts)
+
+
+def _counts(
+    load: Load, sources: Mapping[int, str], shares: Mapping[str, float], stay: Mapping[str, int], boilerplate_share: float | None
+) -> tuple[Mapping[str, int], tuple[str, ...], dict[str, list[str]], dict[str, int]]:
+    """Return tokens with their counts, frequent lines, boilerplate by corpus, and by how much counts may be too small (`Tables.lost`)."""
+    tokens, lines = BoundedCounts(HELD_TOKENS), BoundedCounts(HELD_LINES)
+    paragraphs = {source: BoundedCounts(HELD_LINES) for source in stay}
+    for number in sorted(sources):
+        offer, share = load(number, "counts"), shares[sources[number]]
+        tokens.add(offer["tokens"] if share == 1 else {token: round(n * share) for token, n in offer["tokens"].items()})
+        lines.add(offer["lines"])
+        paragraphs[sources[number]].add(offer["paragraphs"])
+    bound = max(FREQUENT_SHARE * sum(stay.values()), FREQUENT_AT_LEAST)
+    frequent = tuple(sorted(line for line, count in lines.counts.items() if count > bound))
+    boilerplate = {}
+    if boilerplate_share is not None:
+        boilerplate = boilerplate_lines(stay, {source: found.counts for source, found in paragraphs.items()}, boilerplate_share)
+    return tokens.counts, frequent, boilerplate, {name: found.lost for name, found in (("tokens", tokens), ("lines", lines)) if found.lost}
 
 
 def _candidates(load: Load, sources: Mapping[int, str], dropped: Mapping[int, NDArray[np.int32]], sampling: Sequence[str]) -> dict[str, Candidates]:

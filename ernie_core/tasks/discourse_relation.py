@@ -76,7 +76,8 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
     The second opens with a listed marker, which goes, with the commas, colons and spaces behind it, wherever else it stands in the
     second, and with its partners in the first; or neither holds a marker or a partner, and an opening of 4 characters with a comma
     loses the comma. Drops: "short_text" (a half of under 4 letters), "marker_elsewhere" (a marker or a partner, but not where the
-    second begins), "inside_word" (what must go is a part of a word), "second_marker" (what is left of the second opens with another marker), "no_pair" (a document without two adjacent texts).
+    second begins), "inside_word" (what must go is a part of a word), "second_marker" (what is left of the second opens with another
+    marker), "no_pair" (a document without two adjacent texts).
 
     Example: 他病了，所以没来。 -> label of "result", 他病了， and 没来。.
     """

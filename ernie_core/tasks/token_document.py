@@ -21,38 +21,9 @@ _WITH_UNIT = re.compile(
     r"些|批|组|队|班|排|行|列|对|双|副|群|伙|颗|粒|块|片|根|棵|株|朵|杯|瓶|碗|盘|盒|包|袋|箱|车|船|米|公里|里|千米|厘米|毫米|平方米|公顷|亩|吨|公斤|千克|斤|克|升|倍|成|"
     r"度|级|档|步|环|强|大|余|许|多)?"
 )
-_NOT_NUMBERS = frozenset(
-    [
-        "一些",
-        "一样",
-        "一类",
-        "一层",
-        "一点",
-        "一分",
-        "一些",
-        "一起",
-        "一对",
-        "一次",
-        "一度",
-        "一行",
-        "一级",
-        "一大",
-        "一班",
-        "一列",
-        "十分",
-        "百分",
-        "万分",
-        "多样",
-        "千万",
-        "万一",
-        "百度",
-        "万年",
-        "千年",
-        "三国",
-        "九州",
-    ]
-)
-STOP_WORDS_EN = frozenset((Path(__file__).parent / "data" / "stop_words_en.txt").read_text(encoding="utf-8").split())
+_DATA = Path(__file__).parent / "data"
+_NOT_NUMBERS = frozenset((_DATA / "not_numerals_zh.txt").read_text(encoding="utf-8").split())  # that look like a numeral and a unit
+STOP_WORDS_EN = frozenset((_DATA / "stop_words_en.txt").read_text(encoding="utf-8").split())
 
 
 @functools.lru_cache(maxsize=1 << 17)

@@ -174,6 +174,7 @@ def test_a_user_dictionary_s_words_are_normalised_and_used(tmp_path: Path) -> No
         (b"\xd4\xc6\n", "words.txt byte 0", "not UTF-8"),
         ("云计算\n云 5 nz x\n".encode(), "words.txt:2", "a line"),
         ("云 x nz\n".encode(), "words.txt:1", "a line"),
+        (b"New York\n", "words.txt:1", "a line"),
         (("云" * 256 + "\n").encode(), "words.txt:1", "a line"),
         ("\u200b 5\n".encode(), "words.txt:1", "a line"),
     ],
