@@ -68,28 +68,7 @@ def select_documents(
     stages = stages or Stages()
     counters = ("read", "rejected", "empty", "unsampled", "duplicates", "dropped_characters")
     facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, **dict.fromkeys(counters, 0)}
-    rejects: list[dict[str, Any]] = []
-    unique: dict[str, CleanDocument] = {}
-    normaliser = Normaliser(settings["to_simplified"])
-    for raw in documents(split, pieces):
-        stages.ends("read")
-        facts["read"] += 1
-        if isinstance(raw, Reject):
-            facts["rejected"] += 1
-            rejects.append(asdict(raw))
-            continue
-        facts["dropped_characters"] += sum(map(num_dropped, raw.paragraphs))
-        document = clean(raw, normaliser, html_entities=settings["html_entities"], escapes=settings["escapes"])
-        if document is None:
-            facts["empty"] += 1
-        elif not sampled(document.doc_id, split.share):
-            facts["unsampled"] += 1
-        elif document.doc_id in unique:
-            facts["duplicates"] += 1
-        else:
-            unique[document.doc_id] = document
-        stages.ends("clean")
-    held = list(unique.values())
+    held, rejects = _distinct(split, pieces, settings, facts, stages)
     stream = token_stream([document.lowered for document in held])
     titles = token_stream([[document.title] for document in held])
     owners = contamination.owners_of(stream, {i for i, document in enumerate(held) if document.kind in APART})
@@ -115,6 +94,34 @@ def select_documents(
     selection = Selection(kept, stream.counts(places) + titles.counts(places), stream, places, facts)
     stages.ends("compare")
     return selection
+
+
+def _distinct(
+    split: Split, pieces: Sequence[Piece], settings: Mapping[str, Any], facts: dict[str, Any], stages: Stages
+) -> tuple[list[CleanDocument], list[dict[str, Any]]]:
+    """Return the documents that differ, cleaned, and the records that cannot be read; all others are counted in `facts`."""
+    rejects: list[dict[str, Any]] = []
+    unique: dict[str, CleanDocument] = {}
+    normaliser = Normaliser(settings["to_simplified"])
+    for raw in documents(split, pieces):
+        stages.ends("read")
+        facts["read"] += 1
+        if isinstance(raw, Reject):
+            facts["rejected"] += 1
+            rejects.append(asdict(raw))
+            continue
+        facts["dropped_characters"] += sum(map(num_dropped, raw.paragraphs))
+        document = clean(raw, normaliser, html_entities=settings["html_entities"], escapes=settings["escapes"])
+        if document is None:
+            facts["empty"] += 1
+        elif not sampled(document.doc_id, split.share):
+            facts["unsampled"] += 1
+        elif document.doc_id in unique:
+            facts["duplicates"] += 1
+        else:
+            unique[document.doc_id] = document
+        stages.ends("clean")
+    return list(unique.values()), rejects
 
 
 def _named(document: CleanDocument) -> dict[str, str]:

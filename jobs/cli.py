@@ -20,6 +20,8 @@ examples:
   ernie run my.yaml --print-config                  every setting, with its meaning
   ernie run my.yaml --set pretrain.learning_rate=5e-4 --set name=other
   ernie prepare my.yaml                             stop after the shards
+  ernie fill runs/my "北京是[MASK]国的首都"          what the pretrained model puts there
+  ernie export runs/my my_hf                        a folder for Hugging Face's transformers
   ernie pretrain --train_filelist F --valid_filelist G --vocab_path V --ernie_config_path C      with Baidu's own arguments
 
 your own text, in my.yaml:

@@ -6,11 +6,17 @@ import argparse
 from pathlib import Path
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def add_fill_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `ernie fill`."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder (runs/NAME), or its pretrain/model")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="with [MASK] where tokens are to be found")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="tokens to name for each (5)")
+    parser.add_argument("--top", type=_positive, default=5, metavar="N", help="tokens to name for each (5)")
 
 
 def fill(args: argparse.Namespace) -> int:
@@ -20,9 +26,9 @@ def fill(args: argparse.Namespace) -> int:
         ErnieError: there is no whole model, or a text without [MASK].
     """
     from ernie_core.inference.fill import Filler, guesses_line
-    from pipelines.export import model_folder
+    from pipelines.model_folder import model_folder
 
-    filler = Filler(model_folder(args.run))
+    filler = Filler(model_folder(args.run, foreign=False))
     for text in args.texts:
         found = filler.fill(text, args.top)
         print(text)

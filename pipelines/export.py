@@ -6,29 +6,15 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from ernie_core.errors import InputError, OutputError
+from ernie_core.errors import OutputError
 from ernie_core.interop.huggingface import config_json, to_theirs
 from ernie_core.interop.tokenizer_json import TOKENIZER_CONFIG, tokenizer_json
-from ernie_core.manifest import MANIFEST_NAME, atomic_write, canonical_json
+from ernie_core.manifest import atomic_write, canonical_json
 from ernie_core.tokenization import load_tokenizer
 from ernie_core.training.checkpoint import read_config, read_weights
+from pipelines.model_folder import WEIGHTS, model_folder
 
 HEADS_NAME = "task_heads.safetensors"
-
-
-def model_folder(path: Path) -> Path:
-    """Return the model's folder: the path itself, or the one in the run that the path is.
-
-    Raises:
-        InputError: E-MODEL-MISSING.
-    """
-    for folder in (path, path / "model", path / "pretrain" / "model"):
-        if (folder / "model.safetensors").exists() and (folder / MANIFEST_NAME).exists():
-            return folder
-    raise InputError(
-        "E-MODEL-MISSING", "no pretrained model there", where=str(path), expected="a run's folder (runs/NAME) or its pretrain/model",
-        fix="finish the pretraining first: ernie pretrain RECIPE",
-    )  # fmt: skip
 
 
 def export(source: Path, target: Path) -> list[str]:
@@ -42,14 +28,14 @@ def export(source: Path, target: Path) -> list[str]:
         IntegrityError: the model's files are damaged.
         OutputError: E-OUTPUT-FOREIGN, `target` holds something already.
     """
-    folder = model_folder(source)
+    folder = model_folder(source, foreign=False)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("E-OUTPUT-FOREIGN", "there is something already", where=str(target), fix="give a new folder")
     config, tokenizer = read_config(folder), load_tokenizer(folder / "vocab.txt")
     tensors, heads = to_theirs(read_weights(folder))
     next_sentence = "cls.seq_relationship.weight" in tensors
     files = {
-        "model.safetensors": save(tensors, {"format": "pt"}),
+        WEIGHTS: save(tensors, {"format": "pt"}),
         "config.json": config_json(config, pad_id=tokenizer.vocab.pad_id, next_sentence=next_sentence).encode(),
         "tokenizer.json": tokenizer_json(tokenizer.vocab).encode(),
         "tokenizer_config.json": canonical_json({**TOKENIZER_CONFIG, "model_max_length": config.max_position_embeddings}),

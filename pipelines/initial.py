@@ -12,32 +12,13 @@ from torch import Tensor, nn
 
 from ernie_core.errors import InputError, IntegrityError, RecipeError
 from ernie_core.interop.huggingface import HEADS, to_ours
-from ernie_core.manifest import MANIFEST_NAME
 from ernie_core.model.config import ErnieConfig
 from ernie_core.training.checkpoint import read_config, read_weights
 from ernie_core.vocab import Vocab
+from pipelines.model_folder import WEIGHTS, is_ours, model_folder
 
-WEIGHTS = "model.safetensors"
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "hidden_act")
 _CUT = ("encoder.embeddings.position.weight", "encoder.embeddings.sentence.weight")
-
-
-def initial_folder(path: Path) -> Path:
-    """Return the folder with the weights: `path`, or the model in the run that it is.
-
-    Raises:
-        InputError: E-MODEL-MISSING; E-MODEL-PICKLE, the weights are a pickle.
-    """
-    for folder in (path / "pretrain" / "model", path / "model", path):
-        if (folder / WEIGHTS).exists():
-            return folder
-    if (path / "pytorch_model.bin").exists():
-        raise InputError(
-            "E-MODEL-PICKLE", "these weights are a pickle, which may run code when it is read", where=str(path / "pytorch_model.bin"),
-            expected=WEIGHTS, fix="save them as safetensors: transformers' save_pretrained does, from a source you trust",
-        )  # fmt: skip
-    expected = f"a run's folder, its pretrain/model, or a folder of transformers with {WEIGHTS} and config.json"
-    raise InputError("E-MODEL-MISSING", "no model to start from", where=str(path), expected=expected, fix="correct pretrain.init")
 
 
 def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab) -> ErnieConfig:
@@ -47,7 +28,7 @@ def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab) -> ErnieConfig:
         RecipeError: E-INIT-SHAPE, the recipe's model is another one.
         InputError: E-INIT-VOCAB, the shards were made with another vocabulary.
     """
-    folder = initial_folder(path)
+    folder = model_folder(path, foreign=True)
     found = _config(folder)
     wrong = [f"{name}: {getattr(found, name)}" for name in _SHAPE if getattr(found, name) != getattr(shape, name)]
     if found.max_position_embeddings < shape.max_position_embeddings:
@@ -69,9 +50,9 @@ def initial_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         IntegrityError: E-INTEROP, E-CKPT-HASH, the file is no model.
     """
-    folder = initial_folder(path)
+    folder = model_folder(path, foreign=True)
     config = _config(folder)
-    if (folder / MANIFEST_NAME).exists():
+    if is_ours(folder):
         return {"encoder.embeddings.task.weight": torch.zeros(config.task_type_vocab_size, config.hidden_size), **read_weights(folder)}
     try:
         tensors = load_file(folder / WEIGHTS)
@@ -98,7 +79,7 @@ def start_from(tensors: dict[str, Tensor], model: nn.Module) -> frozenset[str]:
 
 
 def _config(folder: Path) -> ErnieConfig:
-    if (folder / MANIFEST_NAME).exists():
+    if is_ours(folder):
         return read_config(folder)
     path = folder / "config.json"
     if not path.exists():

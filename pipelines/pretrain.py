@@ -80,6 +80,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         "stages": _stages(settings, sizes),
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
         "config": asdict(_config(settings, shards, vocab)),
+        "init": None if settings["init"] is None else str(Path(settings["init"]).resolve()),  # ranks stand in other folders
         "vocab_sha256": vocab.sha256, "shards_sha256": shards.sha256,
     }  # fmt: skip
     (context.folder / STOP_NAME).unlink(missing_ok=True)

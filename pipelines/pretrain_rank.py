@@ -77,7 +77,7 @@ class _Rank:
         )  # fmt: skip
         heads = {name: Head(*spec) for name, spec in arguments["heads"].items()}
         self.model = ErnieForPretraining(self.config, heads, self.seed).to(worker.device)
-        init = self.settings["init"]
+        init = arguments["init"]
         self.known = frozenset[str]() if init is None else start_from(initial_tensors(Path(init)), self.model)
         self.optimizer = adamw(self.model, weight_decay=self.settings["weight_decay"], beta2=self.settings["adam_beta2"])
         self.step, self.tokens = 0, 0

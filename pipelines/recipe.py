@@ -62,6 +62,7 @@ class _Builder:
         return self.source
 
     def node(self, event: yaml.Event, path: Key, depth: int) -> Any:
+        """Return the value that begins with an event, and remember its place; RecipeError where it is too deep or has a tag."""
         before = self.nodes
         self.nodes += 1
         if depth > MAX_DEPTH:
@@ -85,6 +86,7 @@ class _Builder:
         return value
 
     def mapping(self, path: Key, depth: int) -> dict[str, Any]:
+        """Return the mapping whose start was read; a key given twice is a problem, one that is no plain text a RecipeError."""
         value: dict[str, Any] = {}
         while not isinstance(item := next(self.events), yaml.MappingEndEvent):
             if not isinstance(item, yaml.ScalarEvent) or item.tag is not None:
@@ -109,6 +111,8 @@ class _Builder:
         return value
 
     def scalar(self, event: yaml.ScalarEvent) -> Any:
+        """Return a scalar's value by this recipe's rules, ${VARIABLES} put in: ``1e-4`` -> 0.0001, ``no`` -> "no", ``'1'`` -> "1"."""
+
         def variable(match: re.Match[str]) -> str:
             if match[1] not in os.environ:
                 self.source.problems.append(f"{self.place(event)} environment variable {match[1]} is not set")

@@ -65,9 +65,9 @@ def _initial(init: str | None) -> tuple[str, ...]:
     """Return the weights that pretraining starts from, as a step's input."""
     if init is None:
         return ()
-    from pipelines.initial import WEIGHTS, initial_folder
+    from pipelines.model_folder import WEIGHTS, model_folder
 
-    return (str(initial_folder(Path(init)) / WEIGHTS),)
+    return (str(model_folder(Path(init), foreign=True) / WEIGHTS),)
 
 
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ernie_core.errors import IntegrityError
 from ernie_core.model.config import ErnieConfig
 
-NAMES = {
+_NAMES = {
     "encoder.embeddings.word": "embeddings.word_embeddings", "encoder.embeddings.position": "embeddings.position_embeddings",
     "encoder.embeddings.sentence": "embeddings.token_type_embeddings", "encoder.embeddings.task": "embeddings.task_type_embeddings",
     "encoder.embeddings.norm": "embeddings.LayerNorm", "encoder.pooler": "pooler.dense",
@@ -26,7 +26,7 @@ NAMES = {
     "encoder.layers.{i}.ffn_norm": "encoder.layer.{i}.output.LayerNorm",
 }  # fmt: skip
 """Our module -> theirs below `ernie.`; {i} is the layer."""
-HEAD_NAMES = {"lm_head.transform": "cls.predictions.transform.dense", "lm_head.norm": "cls.predictions.transform.LayerNorm"}
+_HEAD_NAMES = {"lm_head.transform": "cls.predictions.transform.dense", "lm_head.norm": "cls.predictions.transform.LayerNorm"}
 _QKV = ("query", "key", "value")
 _NEXT_SENTENCE = "heads.next_sentence."
 HEADS = "heads."
@@ -87,7 +87,7 @@ def to_ours(tensors: Mapping[str, Tensor], config: ErnieConfig, where: str) -> d
         )  # fmt: skip
     if "cls.predictions.bias" in held:
         found["lm_head.bias"] = held["cls.predictions.bias"]
-    if f"cls.seq_relationship.{'weight'}" in held:
+    if "cls.seq_relationship.weight" in held:
         found |= {_NEXT_SENTENCE + kind: held[f"cls.seq_relationship.{kind}"].flip(0).contiguous() for kind in ("weight", "bias")}
     return found
 
@@ -110,13 +110,13 @@ def config_json(config: ErnieConfig, *, pad_id: int, next_sentence: bool) -> str
 def _theirs(name: str) -> list[str]:
     """Return the names of theirs that a parameter of ours is made of."""
     module, _, kind = name.rpartition(".")
-    if module in HEAD_NAMES:
-        return [f"{HEAD_NAMES[module]}.{kind}"]
+    if module in _HEAD_NAMES:
+        return [f"{_HEAD_NAMES[module]}.{kind}"]
     layer = next((part for part in module.split(".") if part.isdigit()), "")
     if module.endswith(".qkv"):
         return [f"ernie.encoder.layer.{layer}.attention.self.{part}.{kind}" for part in _QKV]
     pattern = ".".join("{i}" if part.isdigit() else part for part in module.split("."))
-    return [f"ernie.{NAMES[pattern].format(i=layer)}.{kind}"]
+    return [f"ernie.{_NAMES[pattern].format(i=layer)}.{kind}"]
 
 
 def _parts(name: str, tensor: Tensor) -> tuple[Tensor, ...]:
@@ -126,7 +126,7 @@ def _parts(name: str, tensor: Tensor) -> tuple[Tensor, ...]:
 def _names(config: ErnieConfig) -> list[str]:
     """Return the names of our encoder's parameters and of the masked-LM head's, but for its bias."""
     names = [f"encoder.embeddings.{name}.weight" for name in ("word", "position", "sentence", "task")]
-    modules = ["encoder.embeddings.norm", "encoder.pooler", *HEAD_NAMES]
+    modules = ["encoder.embeddings.norm", "encoder.pooler", *_HEAD_NAMES]
     for i in range(config.num_hidden_layers):
         modules += [f"encoder.layers.{i}.{part}" for part in ("qkv", "attention_output", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")]
     return names + [f"{module}.{kind}" for module in modules for kind in ("weight", "bias")]

@@ -95,6 +95,10 @@ class ErnieConfig:
             raise IntegrityError(
                 "E-MODEL-CONFIG", "cannot read the model's configuration", where=where, found=str(e), fix="give an ERNIE config"
             ) from e
+        if (positions := body.get("position_embedding_type", "absolute")) != "absolute":
+            raise IntegrityError(
+                "E-MODEL-CONFIG", "not an ERNIE shape", where=where, expected="absolute positions", found=str(positions), fix="use another model"
+            )
         if body.get("intermediate_size", config.intermediate_size) != config.intermediate_size:
             found = f"intermediate_size {body['intermediate_size']} with hidden_size {config.hidden_size}"
             raise IntegrityError(

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from ernie_core.data.batches import Batch
+from ernie_core.interop.huggingface import to_ours
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.embeddings import TorchBatch
 from ernie_core.model.ernie import ErnieForPretraining
@@ -15,30 +16,6 @@ from ernie_core.seeding import generator
 
 pytestmark = pytest.mark.parity
 TASK_ID = 3
-# Ours -> theirs; {i} is the layer. qkv is theirs stacked, see `theirs`.
-NAMES = {
-    "encoder.embeddings.word": "ernie.embeddings.word_embeddings", "encoder.embeddings.position": "ernie.embeddings.position_embeddings",
-    "encoder.embeddings.sentence": "ernie.embeddings.token_type_embeddings", "encoder.embeddings.task": "ernie.embeddings.task_type_embeddings",
-    "encoder.embeddings.norm": "ernie.embeddings.LayerNorm", "encoder.pooler": "ernie.pooler.dense",
-    "encoder.layers.{i}.attention_output": "ernie.encoder.layer.{i}.attention.output.dense",
-    "encoder.layers.{i}.attention_norm": "ernie.encoder.layer.{i}.attention.output.LayerNorm",
-    "encoder.layers.{i}.ffn_in": "ernie.encoder.layer.{i}.intermediate.dense", "encoder.layers.{i}.ffn_out": "ernie.encoder.layer.{i}.output.dense",
-    "encoder.layers.{i}.ffn_norm": "ernie.encoder.layer.{i}.output.LayerNorm",
-    "lm_head.transform": "cls.predictions.transform.dense", "lm_head.norm": "cls.predictions.transform.LayerNorm",
-}  # fmt: skip
-
-
-def theirs(name: str, values: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Value of our parameter `name` in their naming."""
-    if name == "lm_head.bias":
-        return values["cls.predictions.bias"]
-    module, _, kind = name.rpartition(".")
-    layer = next((part for part in module.split(".") if part.isdigit()), "")
-    if module.endswith("qkv"):
-        prefix = f"ernie.encoder.layer.{layer}.attention.self"
-        return torch.cat([values[f"{prefix}.{part}.{kind}"] for part in ("query", "key", "value")])
-    pattern = ".".join("{i}" if part.isdigit() else part for part in module.split("."))
-    return values[f"{NAMES[pattern].format(i=layer)}.{kind}"]
 
 
 @pytest.fixture(scope="module", params=["gelu", "relu"])
@@ -58,10 +35,10 @@ def models(request: pytest.FixtureRequest) -> tuple[ErnieForPretraining, torch.n
         for p in reference.parameters():
             p.add_(0.05 * torch.randn_like(p))  # biases and norms, too, must matter
     ours = ErnieForPretraining(config, {}, seed=1)
-    values = dict(reference.named_parameters())
+    values = to_ours(dict(reference.named_parameters()), config, "reference")
     with torch.no_grad():
         for name, p in ours.named_parameters():
-            p.copy_(theirs(name, values))
+            p.copy_(values[name])
     return ours, reference
 
 
@@ -107,10 +84,10 @@ def test_masked_loss_and_every_gradient_are_equal(models: tuple[ErnieForPretrain
     found = ours.losses(data, None)["lm"]
     (found.sum / found.count).backward()
     torch.testing.assert_close(found.sum.detach() / found.count, expected.detach(), atol=1e-5, rtol=1e-5)
-    gradients = {name: p.grad for name, p in reference.named_parameters() if p.grad is not None}
+    gradients = to_ours({name: p.grad for name, p in reference.named_parameters() if p.grad is not None}, ours.config, "gradients")
     compared = 0
     for name, p in ours.named_parameters():
         if not name.startswith("encoder.pooler"):
-            torch.testing.assert_close(p.grad, theirs(name, gradients), atol=1e-4, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
+            torch.testing.assert_close(p.grad, gradients[name], atol=1e-4, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
             compared += 1
     assert compared == 6 + 3 * 12 + 5  # embeddings and their norm, layers, masked-LM head: none was left out

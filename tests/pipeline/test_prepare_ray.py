@@ -56,7 +56,12 @@ def test_two_workers_give_the_bytes_of_none_with_every_option_of_cleaning(tmp_pa
         document(5) + "又一句。\n\n" + document(35).replace("。", "！", 1) + "\n\n" + "\n\n".join(f"繁體標題\n{document(i)}" for i in range(50, 56))
     )
     (tmp_path / "in" / "three.txt").write_text(near, encoding="utf-8")
-    options = {"near_duplicates": 0.7, "boilerplate_share": 0.1, "to_simplified": True, "html_entities": True, "filters": {"min_language_share": 0.5}}
+    for name, text in (("words.txt", "繁体标题 5 nz\n"), ("names.txt", "天气\n北京\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    options = {
+        "near_duplicates": 0.7, "boilerplate_share": 0.1, "to_simplified": True, "html_entities": True, "escapes": True, "language": "mixed",
+        "filters": {"min_language_share": 0.5}, "user_dictionary": str(tmp_path / "words.txt"), "gazetteer": str(tmp_path / "names.txt"),
+    }  # fmt: skip
     facts = run_prepare(tmp_path / "in", tmp_path / "none", **options).facts["documents"]
     assert (facts["near_duplicates"], facts["boilerplate"]["one"]) == (2, ["繁体标题"])
     run_prepare(tmp_path / "in", tmp_path / "two", workers=2, **options)

@@ -57,5 +57,13 @@ def test_what_cannot_be_filled_is_refused(folder: Path, text: str, code: str, ca
     assert code in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("top", ["0", "-1", "many"])
+def test_a_number_of_tokens_that_makes_no_sense_is_refused(folder: Path, top: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as e:
+        main(["fill", str(folder), "[MASK]", f"--top={top}"])
+    assert e.value.code == 2
+    assert "no whole number above 0" in capsys.readouterr().err
+
+
 def test_the_longest_text_is_filled(folder: Path) -> None:
     assert len(Filler(folder / "pretrain" / "model").fill("[MASK]" * 22).guesses) == 22

@@ -153,7 +153,16 @@ def test_an_impossible_shape_is_refused_by_name(change: dict[str, object], named
     assert e.value.code == "E-MODEL-CONFIG"
 
 
-@pytest.mark.parametrize("text", ["[]", "{", json.dumps({"vocab_size": 5}), json.dumps(dataclasses.asdict(make_config()) | {"intermediate_size": 5})])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        json.dumps({"vocab_size": 5}),
+        json.dumps(dataclasses.asdict(make_config()) | {"intermediate_size": 5}),
+        json.dumps(dataclasses.asdict(make_config()) | {"position_embedding_type": "relative_key"}),
+    ],
+)
 def test_a_file_that_is_no_configuration_is_refused(text: str) -> None:
     with pytest.raises(IntegrityError, match="E-MODEL-CONFIG"):
         ErnieConfig.from_json(text, "config.json")

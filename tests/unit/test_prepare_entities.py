@@ -214,5 +214,6 @@ def test_a_changed_gazetteer_prepares_again_and_another_language_too(corpus: Pat
     said: list[str] = []
     facts.append(run_prepare(corpus, tmp_path / "out", said=said, gazetteer=str(path)).facts["segmenter"])
     facts.append(run_prepare(corpus, tmp_path / "mixed", language="mixed").facts["segmenter"])
+    assert (tmp_path / "out" / "tables" / "gazetteer.txt").read_bytes() == path.read_bytes()
     assert len(set(facts)) == 3
     assert any("software changed" in line for line in said), said
