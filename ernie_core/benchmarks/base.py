@@ -1,12 +1,13 @@
-"""What a benchmark is, and the tab-separated layout that every family reads (ernie.md 7.1). Torch-free; one file per family beside this one."""
+"""What a benchmark is, and the one form in which its rows pass from the import step to a trial. Torch-free; one file per family beside this one."""
 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,31 +20,43 @@ from ernie_core.schemas import Sample
 from ernie_core.tokenization import Tokenizer
 
 SUBSETS = ("train", "dev", "test")
-IGNORED = "-100"
-"""A row's label that says: not labelled, leave this row out (reliability F64)."""
+Outputs = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a benchmark's file.
+    """One row of a benchmark.
 
     Args:
-        texts: one text, or the characters of a tagged sentence.
-        labels: one label id each.
+        texts: one text, a pair, the characters of a tagged sentence, or (question, context).
+        labels: one label id, or one a character; () where the row is unlabelled, as in most published test files.
+        value: what a regression predicts; None where unlabelled.
+        group: rows that are ranked against each other share it (the question); "" elsewhere.
+        answers: (text, start in code points of the context), of a question; () where there is none or it is unlabelled.
+        id: the publisher's, or the row's number from 0.
 
-    Example: Example(("这书不错",), (1,)); Example(("张", "三", "到"), (0, 1, 6)).
+    Example: Example(("这书不错",), (1,)); Example(("张", "三", "到"), (0, 1, 6)); Example(("谁写的？", "鲁迅写的。"), answers=(("鲁迅", 0),)).
     """
 
     texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] = ()
+    value: float | None = None
+    group: str = ""
+    answers: tuple[tuple[str, int], ...] = ()
+    id: str = ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the row says what is right."""
+        return bool(self.labels or self.answers) or self.value is not None
 
 
 @dataclass(frozen=True)
 class Subset:
-    """The rows of one file in file order; `ignored` counts those left out for their label -100."""
+    """The rows of one file in file order; `dropped` counts those left out by reason, such as {"ignored": 3} for labels of -100."""
 
     examples: tuple[Example, ...]
-    ignored: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,40 +64,95 @@ class Encoded:
     """A subset as the model reads it.
 
     Args:
-        samples: one an example, in order; `label` or the token labels "tags" hold the targets.
-        outcomes: predicted label ids -> int64[n, K], the metric's counts of each sample. Predictions are int64[n], one a sample
-            ("classification"), or int64[N], one a token of the samples laid end to end ("tagging").
+        samples: rows of the model: one an example in order, more where an example is cut into windows.
+        outcomes: the model's outputs -> int64 or float64[n, K], the metric's counts of each scored item. Outputs are logits:
+            float32[len(samples), C] where the head reads a row, float32[tokens of all samples laid end to end, C] where it reads each token.
+        answers: the model's outputs -> one JSON object an example: what a person would call the prediction.
         truncated: samples cut to the longest length.
+        values: float32[len(samples)], what a regression predicts; None elsewhere.
+        token_labels: names of the samples' token labels, for heads that read each token.
     """
 
     samples: tuple[Sample, ...]
-    outcomes: Callable[[NDArray[np.int64]], Counts]
+    outcomes: Callable[[Outputs], Counts]
+    answers: Callable[[Outputs], list[dict[str, Any]]]
     truncated: int
+    values: NDArray[np.float32] | None = None
+    token_labels: tuple[str, ...] = ()
+
+
+class Layout(Protocol):
+    """A form in which somebody publishes rows."""
+
+    def read(self, path: Path, benchmark: Benchmark) -> Subset:
+        """Read one file; errors name the line."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a subset.
+
+    Args:
+        file: its path below the benchmark's folder; it may also stand there compressed (.gz).
+        layout: how to read it.
+    """
+
+    file: str
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How the publisher fine-tuned: `batch_size` is over all cards (ernie.md 7.2, 7.4); warmup 0 means a constant rate."""
+
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    max_seq_len: int
+    warmup_share: float
+    weight_decay: float
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A fine-tuning data set with its metric.
+    """A fine-tuning data set with its metrics.
 
     Args:
         name: lower_snake_case; the recipe's entry.
-        kind: what the head does: "classification" or "tagging".
-        labels: label names by id.
-        metric: its headline figure.
-        columns: names that the header must hold, in any order.
-        parse: (columns of one row, labels) -> example; ValueError(expected, found) where a row is wrong.
+        kind: what the head does: "classification", "regression", "tagging" (each token) or "span" (start and end among the tokens).
+        labels: label names by id; () for a regression and for spans.
+        metrics: over the same counts; the first is the headline.
         encode: (examples, this benchmark, tokenizer, max_seq_len in tokens) -> encoded.
-        source: where labels, layout and metric come from.
+        source: where labels, layout, presets and metrics come from.
+        sources: subset -> the files that may hold it, first that exists; {} where the import step makes the rows from a package.
+        rows: subset -> rows of the official split, for subsets the publisher gives out.
+        presets: "base" and "large".
+        language: "zh" or "en".
+        published: column of the seed's tables that it belongs to; "" for none.
     """
 
     name: str
     kind: str
     labels: tuple[str, ...]
-    metric: Metric
-    columns: tuple[str, ...]
-    parse: Callable[[Mapping[str, str], Sequence[str]], Example | None]
+    metrics: tuple[Metric, ...]
     encode: Callable[[Sequence[Example], Benchmark, Tokenizer, int], Encoded]
     source: str
+    sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    language: str = "zh"
+    published: str = ""
+
+    @property
+    def metric(self) -> Metric:
+        """The headline figure."""
+        return self.metrics[0]
+
+    @property
+    def num_outputs(self) -> int:
+        """C, the width of the head: 1 for a regression, 2 for a span's start and end."""
+        return {"regression": 1, "span": 2}.get(self.kind, len(self.labels))
 
 
 def all_benchmarks() -> dict[str, Benchmark]:
@@ -92,90 +160,117 @@ def all_benchmarks() -> dict[str, Benchmark]:
     return scan(importlib.import_module("ernie_core.benchmarks"), Benchmark)
 
 
-def read_subset(benchmark: Benchmark, path: Path) -> Subset:
-    """Read one tab-separated file: first line column names, no quoting, one row a line; a row labelled -100 is left out and counted.
+def to_lines(examples: Sequence[Example], benchmark: Benchmark) -> bytes:
+    """Return rows as JSON lines, the form between the import step and a trial; labels stand by name.
+
+    Example: ``{"id": "0", "texts": ["这书不错"], "labels": ["1"]}``; fields without a value are left out.
+    """
+    return "".join(json.dumps(_to_json(e, benchmark), ensure_ascii=False) + "\n" for e in examples).encode()
+
+
+def _to_json(example: Example, benchmark: Benchmark) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": example.id, "texts": list(example.texts)}
+    if example.labels:
+        row["labels"] = [benchmark.labels[i] for i in example.labels]
+    if example.value is not None:
+        row["value"] = example.value
+    if example.group:
+        row["group"] = example.group
+    if example.answers:
+        row["answers"] = [list(a) for a in example.answers]
+    return row
+
+
+def read_rows(path: Path, benchmark: Benchmark) -> tuple[Example, ...]:
+    """Read what `to_lines` wrote.
 
     Raises:
-        InputError: E-BENCH-MISSING, E-BENCH-EMPTY (no rows), E-BENCH-HEADER, E-BENCH-ROW (number of columns, encoding, label);
-            a row's error names its line and what is allowed.
-
-    Example (classification): ``label\\ttext_a\\n1\\t好\\n`` -> ``Subset((Example(("好",), (1,)),), 0)``.
+        InputError: E-BENCH-MISSING, E-BENCH-EMPTY (no row), E-BENCH-ROW (an unknown label, or not JSON).
     """
-    lines = _lines(path)
-    header = _text(lines[0], path, 1).split("\t") if lines else []
-    if sorted(header) != sorted(benchmark.columns):
-        raise InputError(
-            "E-BENCH-HEADER", f"the first line of benchmark {benchmark.name} must name its columns", where=f"{path}:1",
-            expected=" TAB ".join(benchmark.columns), found=printable(" TAB ".join(header)) or "nothing", fix="correct the file's first line",
-        )  # fmt: skip
-    examples: list[Example] = []
-    ignored = 0
-    for number, line in enumerate(lines[1:], 2):
-        example = _example(benchmark, _text(line, path, number), header, f"{path}:{number}")
-        if example is None:
-            ignored += 1
-        else:
-            examples.append(example)
-    if not examples:
-        raise InputError("E-BENCH-EMPTY", f"benchmark {benchmark.name} has a file without labelled rows", where=str(path), fix="give it rows")
-    return Subset(tuple(examples), ignored)
+    rows = []
+    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
+        if line:
+            try:
+                rows.append(_from_json(json.loads(line), benchmark))
+            except (ValueError, KeyError, TypeError) as e:
+                raise bad_row(benchmark, f"{path}:{number}", *map(str, e.args[:2])) from None
+    if not rows:
+        raise empty(benchmark, path)
+    return tuple(rows)
 
 
-def _lines(path: Path) -> list[bytes]:
+def _from_json(row: dict[str, Any], benchmark: Benchmark) -> Example:
+    return Example(
+        texts=tuple(row["texts"]),
+        labels=tuple(label_id(name, benchmark.labels) for name in row.get("labels", ())),
+        value=row.get("value"),
+        group=row.get("group", ""),
+        answers=tuple((text, start) for text, start in row.get("answers", ())),
+        id=row["id"],
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        InputError: E-BENCH-MISSING.
+    """
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as e:
         raise InputError("E-BENCH-MISSING", "cannot read a benchmark's file", where=str(path), found=str(e.strerror), fix="put the file there") from e
-    return [line.removesuffix(b"\r") for line in raw.removesuffix(b"\n").split(b"\n")] if raw else []
 
 
-def _text(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise InputError(
-            "E-BENCH-ROW", "a row is not UTF-8", where=f"{path}:{number}, byte {e.start}", found=printable(line), fix="convert the file to UTF-8"
-        ) from e
+def empty(benchmark: Benchmark, path: Path) -> InputError:
+    """Return the error of a file without rows."""
+    return InputError("E-BENCH-EMPTY", f"benchmark {benchmark.name} has a file without labelled rows", where=str(path), fix="give it rows")
 
 
-def _example(benchmark: Benchmark, line: str, header: Sequence[str], where: str) -> Example | None:
-    values = line.split("\t")
-    try:
-        if len(values) != len(header):
-            raise ValueError(f"{len(header)} columns", f"{len(values)}: {line}")
-        return benchmark.parse(dict(zip(header, values, strict=True)), benchmark.labels)
-    except ValueError as e:
-        expected, found = e.args
-        raise InputError(
-            "E-BENCH-ROW", f"a row of benchmark {benchmark.name} is wrong", where=where, expected=expected, found=printable(found),
-            fix="correct or delete the row; no field may hold a tab",
-        ) from None  # fmt: skip
+def bad_row(benchmark: Benchmark, where: str, expected: str = "", found: str = "", fix: str = "correct or delete the row") -> InputError:
+    """Return the error of a wrong row; `where` names file and line."""
+    return InputError("E-BENCH-ROW", f"a row of benchmark {benchmark.name} is wrong", where=where, expected=expected, found=printable(found), fix=fix)
 
 
 def label_id(value: str, labels: Sequence[str]) -> int:
     """Return the id of a label's name.
 
     Raises:
-        ValueError: (allowed names closest first, the name found), for `read_subset` to report.
+        ValueError: (allowed names closest first, the name found), for a reader to report.
     """
     if value not in labels:
         raise ValueError(f"one of {closest(value, labels, limit=20)}", f"label {value!r}")
     return labels.index(value)
 
 
-def overlap(first: Sequence[Example], second: Sequence[Example]) -> int:
-    """Return how many of `second`'s rows have a text that stands in `first`, after normalising (reliability F65)."""
-    seen = {normalise("".join(e.texts))[0] for e in first}
-    return sum(normalise("".join(e.texts))[0] in seen for e in second)
+def overlap(first: Sequence[Example], second: Sequence[Example]) -> list[bool]:
+    """Say of each of `second`'s rows whether its texts stand in `first`, after normalising (reliability F65).
 
-
-def sample_of(token_ids: list[int], tokenizer: Tokenizer, label: int, tags: list[int] | None = None) -> Sample:
-    """Return [CLS] token_ids [SEP] as a row of one segment; a token is a word of its own.
-
-    Example: token_ids [7, 8], tags [0, 1] -> token_ids [1, 7, 8, 2], seg_labels [-1, 0, 0, -1], token labels {"tags": [-1, 0, 1, -1]}.
+    Example: ``overlap([Example(("好",))], [Example(("好",)), Example(("坏",))])`` -> ``[True, False]``.
     """
-    size = len(token_ids) + 2
-    words = [-1, *[0] * (size - 2), -1]
-    extra: dict[str, Any] = {} if tags is None else {"tags": [-1, *tags, -1]}
-    ids = [tokenizer.vocab.cls_id, *token_ids, tokenizer.vocab.sep_id]
-    return Sample(ids, [0] * size, list(range(size)), words, words, words, label, extra)
+    seen = {_plain(e) for e in first}
+    return [_plain(e) in seen for e in second]
+
+
+def _plain(example: Example) -> str:
+    parts = ["".join(example.texts)] if len(example.texts) > 2 else example.texts
+    return "\x00".join(normalise(part)[0] for part in parts)
+
+
+def sample_of(segments: Sequence[list[int]], tokenizer: Tokenizer, label: int, token_labels: Mapping[str, list[int]] | None = None) -> Sample:
+    """Return [CLS] A [SEP] (B [SEP]) as a row, sentence types 0 and 1; a token is a word of its own.
+
+    Args:
+        segments: token ids of one text or two.
+        tokenizer: of the model's vocabulary.
+        label: the row's class; -1 for none.
+        token_labels: name -> one value a token of the row, specials included.
+
+    Example: segments [[7, 8], [9]] -> token_ids [1, 7, 8, 2, 9, 2], sentence_type_ids [0, 0, 0, 0, 1, 1], seg_labels [-1, 0, 0, -1, 0, -1].
+    """
+    ids, types, words = [tokenizer.vocab.cls_id], [0], [-1]
+    for number, segment in enumerate(segments):
+        ids += [*segment, tokenizer.vocab.sep_id]
+        types += [number] * (len(segment) + 1)
+        words += [*[0] * len(segment), -1]
+    return Sample(ids, types, list(range(len(ids))), words, words, words, label, dict(token_labels or {}))

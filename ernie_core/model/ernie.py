@@ -14,13 +14,13 @@ from ernie_core.model.config import ErnieConfig
 from ernie_core.model.dropout import dropout
 from ernie_core.model.embeddings import TorchBatch
 from ernie_core.model.encoder import Encoder
-from ernie_core.model.heads import LM, Head, LossSum, MaskedLMHead, class_loss, squared_loss, token_loss
+from ernie_core.model.heads import LM, Head, LossSum, MaskedLMHead, class_loss, span_loss, squared_loss, token_loss
 from ernie_core.seeding import generator
 
 T = TypeVar("T")
 BENCHMARK = "benchmark"
 """Name of the only loss of fine-tuning."""
-BENCHMARK_KINDS = ("classification", "regression", "tagging")
+BENCHMARK_KINDS = ("classification", "regression", "tagging", "span")
 POOLINGS = ("cls", "mean")
 
 
@@ -93,9 +93,9 @@ class ErnieForBenchmark(nn.Module):
 
     Args:
         config: the encoder's shape.
-        kind: "classification" and "regression" read the pooled row and `Batch.labels`; "tagging" reads each token and the
-            only entry of `Batch.token_labels`.
-        num_labels: C; 1 for a regression.
+        kind: "classification" and "regression" read the pooled row and `Batch.labels`; "tagging" and "span" read each token and the
+            only entry of `Batch.token_labels`: tag ids, or `SPAN_START` + `SPAN_END` where a span starts and ends ([CLS] holds both where it has none).
+        num_labels: C; 1 for a regression, 2 for a span.
         seed: as in `ErnieForPretraining`.
         pooling: the row that classification and regression read: "cls", the pooler over [CLS] as ERNIE has it, or "mean", the mean of all its
             tokens, for a model whose pretraining has not taught [CLS] anything.
@@ -111,6 +111,11 @@ class ErnieForBenchmark(nn.Module):
         initialise(self, config.initializer_range, seed)
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether the head reads each token; else it reads one vector a row."""
+        return self.kind in {"tagging", "span"}
+
+    @property
     def loss_names(self) -> tuple[str, ...]:
         """The one loss name."""
         return (BENCHMARK,)
@@ -118,7 +123,7 @@ class ErnieForBenchmark(nn.Module):
     def counts(self, batch: Batch) -> dict[str, int]:
         """Return {"benchmark": scored rows or tokens}, or {} without any."""
         labels = _only(batch.token_labels) if self.kind == "tagging" else batch.labels
-        count = labels.size if self.kind == "regression" else int((labels >= 0).sum())
+        count = len(batch.labels) if self.kind in {"regression", "span"} else int((labels >= 0).sum())
         return {BENCHMARK: count} if count else {}
 
     def losses(self, batch: TorchBatch, dropout_key: int | None) -> dict[str, LossSum]:
@@ -128,20 +133,22 @@ class ErnieForBenchmark(nn.Module):
             loss = squared_loss(self.output(features).squeeze(1), batch.labels)
         elif self.kind == "tagging":
             loss = token_loss(self.output, features, _only(batch.token_labels))
+        elif self.kind == "span":
+            loss = span_loss(self.output(features), _only(batch.token_labels), batch.lengths)
         else:
             scored = (batch.labels >= 0).nonzero().squeeze(1)
             loss = class_loss(self.output(features.index_select(0, scored)), batch.labels[scored])
         return {BENCHMARK: loss} if loss.count else {}
 
     def predict(self, batch: TorchBatch) -> Tensor:
-        """Return logits, float32: [B, C] for classification and regression, [B, T, C] for tagging."""
+        """Return logits, float32: [B, C] where the head reads a row, [B, T, C] where it reads each token."""
         with torch.no_grad():
             logits: Tensor = self.output(self._features(batch, None)).float()
         return logits
 
     def _features(self, batch: TorchBatch, dropout_key: int | None) -> Tensor:
         hidden_BTD, pooled_BD = self.encoder(batch, dropout_key)
-        features: Tensor = hidden_BTD if self.kind == "tagging" else pooled_BD if self.pooling == "cls" else mean_of_tokens(hidden_BTD, batch.lengths)
+        features: Tensor = hidden_BTD if self.reads_tokens else pooled_BD if self.pooling == "cls" else mean_of_tokens(hidden_BTD, batch.lengths)
         return dropout(features, self.config.hidden_dropout_prob, dropout_key, self.encoder.num_sites)
 
 

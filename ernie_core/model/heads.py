@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ernie_core.model.config import ErnieConfig
-from ernie_core.model.encoder import activation
+from ernie_core.model.encoder import MASKED, activation
 
+SPAN_START, SPAN_END = 1, 2
+"""Bits of a span's token label."""
 LM = "lm"
 """Name of the masked-LM loss."""
 
@@ -77,6 +79,25 @@ def token_loss(head: nn.Linear, hidden_BTD: Tensor, labels_BT: Tensor) -> LossSu
     labels_N = labels_BT.reshape(-1)
     at = (labels_N >= 0).nonzero().squeeze(1)
     return class_loss(head(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, at)), labels_N[at])
+
+
+def span_loss(logits_BT2: Tensor, labels_BT: Tensor, lengths_B: Tensor) -> LossSum:
+    """Return the loss of start and end positions, (start + end) / 2 summed over rows, a softmax over each row's tokens (ernie.md 8.3).
+
+    Args:
+        logits_BT2: of start and end.
+        labels_BT: bits `SPAN_START` and `SPAN_END`, each at one token of a row; -1 in padding.
+        lengths_B: real tokens.
+
+    Returns:
+        A loss whose items are rows; its logits are those of the starts.
+    """
+    padding_BT = torch.arange(labels_BT.shape[1], device=labels_BT.device) >= lengths_B[:, None]
+    logits_BT2 = logits_BT2.float().masked_fill(padding_BT.unsqueeze(2), MASKED)
+    labels_BT = labels_BT.masked_fill(padding_BT, 0)
+    starts_B, ends_B = ((labels_BT & bit).argmax(1) for bit in (SPAN_START, SPAN_END))
+    start, end = class_loss(logits_BT2[..., 0], starts_B), class_loss(logits_BT2[..., 1], ends_B)
+    return LossSum((start.sum + end.sum) / 2, start.logits, start.labels)
 
 
 class MaskedLMHead(nn.Module):

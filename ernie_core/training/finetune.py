@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ernie_core.benchmarks.base import Benchmark, Encoded
+from ernie_core.benchmarks.base import Benchmark, Encoded, Outputs
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.data.batches import Batch, collate, split_rows
 from ernie_core.data.rows import Rows
@@ -110,8 +110,8 @@ class TrialStep:
 class TrialFeed:
     """Batches of step 0, 1, 2, … of a trial."""
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int, pad_id: int) -> None:
-        self.rows, self.batch_size, self.seed, self.pad_id = rows, batch_size, seed, pad_id
+    def __init__(self, rows: Rows, batch_size: int, seed: int, pad_id: int, values: NDArray[np.float32] | None = None) -> None:
+        self.rows, self.batch_size, self.seed, self.pad_id, self.values = rows, batch_size, seed, pad_id, values
         self.epoch, self._left = -1, list[NDArray[np.int64]]()
 
     @property
@@ -124,21 +124,22 @@ class TrialFeed:
         if not self._left:
             self.epoch += 1
             self._left = epoch_batches(self.rows.lengths, self.batch_size, self.seed, self.epoch)
-        return TrialStep([collate(self.rows.take(self._left.pop(0)), None, task_id=TASK_ID, pad_id=self.pad_id)])
+        chosen = self._left.pop(0)
+        batch = collate(self.rows.take(chosen), None, task_id=TASK_ID, pad_id=self.pad_id)
+        return TrialStep([batch if self.values is None else replace(batch, labels=self.values[chosen])])
 
 
-def predict(model: ErnieForBenchmark, rows: Rows, *, pad_id: int, precision: str) -> NDArray[np.int64]:
-    """Return the likeliest label ids: int64[n], or int64[N] for every token of `rows` where the model tags; rows are read sorted by length."""
+def predict(model: ErnieForBenchmark, rows: Rows, *, pad_id: int, precision: str) -> Outputs:
+    """Return logits in the order of `rows`: float32[n, C], or float32[N, C] for every token where the head reads each; rows are read sorted by length."""
     device = next(model.parameters()).device
     order = np.argsort(rows.lengths, kind="stable")
-    tagging = model.kind == "tagging"
-    out = np.zeros(rows.num_tokens if tagging else len(rows), dtype=np.int64)
+    out = np.zeros((rows.num_tokens if model.reads_tokens else len(rows), model.output.out_features), dtype=np.float32)
     for part in split_rows(rows.lengths[order], EVAL_TOKENS):
         batch = collate(rows.take(order[part]), None, task_id=TASK_ID, pad_id=pad_id)
         with autocast(precision, device):
             logits = model.predict(TorchBatch.from_numpy(batch, device))
-        found = logits.argmax(-1).cpu().numpy()  # waits for the device: once a batch, evaluation only
-        if not tagging:
+        found = logits.cpu().numpy()  # waits for the device: once a batch, evaluation only
+        if not model.reads_tokens:
             out[order[part]] = found
             continue
         for i, row in enumerate(order[part]):
@@ -174,13 +175,13 @@ def run_trial(
     """
     worker = LocalWorker()
     config = replace(read_config(model_folder), hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
-    model = ErnieForBenchmark(config, benchmark.kind, len(benchmark.labels), seed, settings.pooling)
+    model = ErnieForBenchmark(config, benchmark.kind, benchmark.num_outputs, seed, settings.pooling)
     if pretrained:
         load_weights(model_folder, model, new=("output.",), unused=("lm_head.", "heads."))
     model.to(worker.device)
     precision = resolve(settings.precision)
-    rows = {name: _rows(encoded, benchmark.kind) for name, encoded in data.items()}
-    feed = TrialFeed(rows["train"], settings.batch_size, seed, pad_id)
+    rows = {name: Rows.from_samples(encoded.samples, encoded.token_labels) for name, encoded in data.items()}
+    feed = TrialFeed(rows["train"], settings.batch_size, seed, pad_id, data["train"].values)
     total_steps = settings.epochs * feed.steps_per_epoch
     best = _Best(model)
 
@@ -232,10 +233,6 @@ class _Best:
 
 def _copy(model: ErnieForBenchmark) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _rows(encoded: Encoded, kind: str) -> Rows:
-    return Rows.from_samples(encoded.samples, ("tags",) if kind == "tagging" else ())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Accuracy and F1 of class 1. Source: ernie.md 8.1; F1 is undefined, not NaN by accident, where no row is of class 1."""
+"""Accuracy and F1 of class 1, over the same counts. Source: ernie.md 8.1; F1 is undefined, not NaN by accident, where no row is of class 1."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ from numpy.typing import NDArray
 
 from ernie_core.benchmarks.metrics.base import Counts, Metric, ratio
 
+COLUMNS = ("correct", "rows", "predicted", "gold", "both")
 
-def accuracy_counts(gold: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]]) -> Counts:
-    """Return int64[n, 2]: correct, 1.
 
-    Example: gold [1, 0], predicted [1, 1] -> [[1, 1], [0, 1]].
+def classification_counts(gold: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]]) -> Counts:
+    """Return int64[n, 5]: correct, 1, predicted as class 1, truly class 1, both.
+
+    Example: gold [1, 0], predicted [1, 1] -> [[1, 1, 1, 1, 1], [0, 1, 1, 0, 0]].
     """
-    return np.stack([gold == predicted, np.ones(len(gold), dtype=np.bool_)], axis=1).astype(np.int64)
+    yes, true = predicted == 1, gold == 1
+    return np.stack([gold == predicted, np.ones(len(gold), dtype=np.bool_), yes, true, yes & true], axis=1).astype(np.int64)
 
 
 def _accuracy(sums: NDArray[Any]) -> NDArray[np.float64]:
     return ratio(sums[..., 0], sums[..., 1])
-
-
-def f1_counts(gold: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]]) -> Counts:
-    """Return int64[n, 3]: predicted as class 1, truly class 1, both.
-
-    Example: gold [1, 0], predicted [1, 1] -> [[1, 1, 1], [1, 0, 0]].
-    """
-    yes, true = predicted == 1, gold == 1
-    return np.stack([yes, true, yes & true], axis=1).astype(np.int64)
 
 
 def f1_of_sums(sums: NDArray[Any]) -> NDArray[np.float64]:
@@ -36,5 +30,9 @@ def f1_of_sums(sums: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(sums[..., 1] == 0, np.nan, ratio(2 * sums[..., 2], sums[..., 0] + sums[..., 1]))
 
 
-ACCURACY = Metric("accuracy", ("correct", "rows"), _accuracy)
-F1 = Metric("f1", ("predicted", "gold", "correct"), f1_of_sums)
+def _f1(sums: NDArray[Any]) -> NDArray[np.float64]:
+    return f1_of_sums(sums[..., 2:5])
+
+
+ACCURACY = Metric("accuracy", COLUMNS, _accuracy)
+F1 = Metric("f1", COLUMNS, _f1)
