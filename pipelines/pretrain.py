@@ -12,7 +12,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest, write_manifest
 from ernie_core.model.config import ErnieConfig
+from ernie_core.model.named import fitted
 from ernie_core.tasks.base import all_tasks
 from ernie_core.training.schedule import stage_plan
 from ernie_core.vocab import Vocab
@@ -45,6 +46,7 @@ class Machine:
         device_tokens: padded tokens a device takes at once; accumulation follows from it.
         save_steps, skip_steps: training steps between checkpoints, and between log lines.
         keep_checkpoints: newest checkpoints to keep.
+        recompute: compute layers again in backward instead of keeping their values.
     """
 
     workers: int
@@ -53,6 +55,7 @@ class Machine:
     save_steps: int
     skip_steps: int
     keep_checkpoints: int
+    recompute: bool = False
 
 
 def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:
@@ -102,11 +105,13 @@ def _config(settings: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieCo
     model = settings["model"]
     if "vocab_size" in model:  # an ERNIE configuration file, complete
         return ErnieConfig(**model)
-    kept = {k: v for k, v in model.items() if k != "dropout"}
-    shape = ErnieConfig(
-        vocab_size=vocab.size, max_position_embeddings=shards.settings["max_seq_len"], sent_type_vocab_size=4,
-        hidden_dropout_prob=model["dropout"], attention_probs_dropout_prob=model["dropout"], **kept,
-    )  # fmt: skip
+    longest = shards.settings["max_seq_len"]
+    if model["named"] is None:
+        numbers = {k: v for k, v in model.items() if k not in {"dropout", "named"}}
+        shape = ErnieConfig(vocab_size=vocab.size, max_position_embeddings=longest, sent_type_vocab_size=4, **numbers)
+    else:
+        shape = fitted(model["named"], vocab.size, longest)
+    shape = replace(shape, hidden_dropout_prob=model["dropout"], attention_probs_dropout_prob=model["dropout"])
     return shape if settings["init"] is None else initial_config(Path(settings["init"]), shape, vocab)
 
 

@@ -26,13 +26,15 @@ from ernie_core.tasks.base import all_tasks
 from ernie_core.training import checkpoint
 from ernie_core.training.evaluate import Evaluation, evaluate
 from ernie_core.training.feed import FeedStep, PretrainFeed, Reading, Source, Stage, validation_batches
+from ernie_core.training.flops import matmul_peak, step_flops
 from ernie_core.training.loop import StepResult, train
 from ernie_core.training.optim import adamw, reset
+from ernie_core.training.precision import LossScale
 from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay, task_sequence
 from ernie_core.training.worker import Worker
 from pipelines.initial import initial_tensors, start_from
 from pipelines.journal import JOURNAL_NAME, Journal
-from pipelines.meter import Meter, log_line, validation_line
+from pipelines.meter import Meter, log_line, memory_mb, validation_line
 from pipelines.prepared import prepared_tokenizer
 
 LOG_NAME, STOP_NAME, RESULT_NAME = "train.log", "stop", "result.json"
@@ -77,12 +79,15 @@ class _Rank:
         )  # fmt: skip
         heads = {name: Head(*spec) for name, spec in arguments["heads"].items()}
         self.model = ErnieForPretraining(self.config, heads, self.seed).to(worker.device)
+        self.model.encoder.recompute = self.machine["recompute"]
         init = arguments["init"]
         self.known = frozenset[str]() if init is None else start_from(initial_tensors(Path(init)), self.model)
         self.optimizer = adamw(self.model, weight_decay=self.settings["weight_decay"], beta2=self.settings["adam_beta2"])
-        self.step, self.tokens = 0, 0
+        self.loss_scale = LossScale(self.settings["precision"])
+        self.step, self.tokens = 0, dict.fromkeys(self.tasks, 0)
         self.skipped: tuple[int, ...] = ()
         self.meter = Meter(self._weights())
+        self.peak = matmul_peak(self.settings["precision"], worker.device)
         self.journal = Journal(self.folder / JOURNAL_NAME) if worker.rank == 0 else None
 
     def _shards(self, prepared: Path, manifest: Manifest, name: str, subset: str) -> ShardSet:
@@ -118,8 +123,9 @@ class _Rank:
             return
         checkpoint.check_fingerprint(latest, self.fingerprint())
         state = checkpoint.load(latest, self.model, self.optimizer)
-        self.step, self.tokens, self.skipped = state["step"], state["tokens"], tuple(state["skipped"])
+        self.step, self.tokens, self.skipped = state["step"], dict(state["tokens"]), tuple(state["skipped"])
         self.feed.load_state(state["feed"])
+        self.loss_scale.load_state(state["loss_scale"])
         self.meter = Meter(self._weights(), state["meter"])
         self.log(f"resumed from {latest.name} at step {self.step} of {self.feed.num_steps}")
         differs = checkpoint.environment_differences(latest)
@@ -151,6 +157,7 @@ class _Rank:
             lr_at=partial(_rate, self.settings, start, steps), loss_weights=self._weights(), clip_norm=self.settings["clip_norm"],
             precision=self.settings["precision"], dropout_seed=self.seed, on_step=self.on_step, save_every=self.machine["save_steps"], save=self.save,
             validate_every=self.settings["validation_steps"], validate=partial(self.validate, stage), should_stop=(self.folder / STOP_NAME).exists, skipped=self.skipped,
+            loss_scale=self.loss_scale,
         )  # fmt: skip
         self.step, self.skipped = outcome.step, outcome.skipped
         if outcome.stopped:
@@ -170,8 +177,9 @@ class _Rank:
 
     def on_step(self, result: StepResult[FeedStep]) -> None:
         """Count, and every `skip_steps` write the log line and the journal."""
-        self.step, self.tokens = result.step, self.tokens + result.tokens
-        self.meter.add(result)
+        self.step = result.step
+        self.tokens[result.feed.task] += result.tokens
+        self.meter.add(result, sum(step_flops(self.config, batch) for batch in result.feed.batches))
         if result.skipped:
             self.log(f"WARN E-NONFINITE step {result.step} gave numbers that are not finite and was left out; task {result.feed.task}")
         if result.step % self.machine["skip_steps"] and result.step != self.feed.num_steps:
@@ -179,7 +187,11 @@ class _Rank:
         if self.journal is not None:
             self.log(log_line(result, self.meter))
             figures = {"train/learning_rate": result.learning_rate, "train/grad_norm": result.grad_norm, "train/stage": result.feed.stage + 1}
-            self.journal.log(result.step, {**self.meter.metrics(), **figures, "train/tokens": self.tokens})
+            shares = {f"train/{name}/share": count / sum(self.tokens.values()) for name, count in self.tokens.items() if count}
+            machine = {"train/loss_scale": result.loss_scale, "perf/memory_mb": memory_mb(self.worker.device)}
+            self.journal.log(
+                result.step, {**self.meter.metrics(self.peak), **figures, **shares, **machine, "train/tokens": sum(self.tokens.values())}
+            )
         self.meter.restart()
 
     def save(self, step: int, skipped: tuple[int, ...]) -> None:
@@ -193,6 +205,7 @@ class _Rank:
                 "tokens": self.tokens,
                 "skipped": list(skipped),
                 "feed": self.feed.state(),
+                "loss_scale": self.loss_scale.state(),
                 "meter": self.meter.state(),
                 "layout": self.layout(),
             }
@@ -233,7 +246,7 @@ class _Rank:
         state = self.feed.state()
         result = {
             "steps": self.step,
-            "tokens": self.tokens,
+            "tokens": sum(self.tokens.values()),
             "skipped": list(self.skipped),
             "chain": state["chain"],
             "parameters": sum(p.numel() for p in self.model.parameters()),

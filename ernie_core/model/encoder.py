@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.dropout import dropout
@@ -49,7 +50,12 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Embeddings, layers and the pooler over the first token."""
+    """Embeddings, layers and the pooler over the first token.
+
+    `recompute` may be set: a layer's inner values are then computed again in backward and not kept, which costs a third of a step and gives the same bits.
+    """
+
+    recompute = False
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
@@ -76,7 +82,11 @@ class Encoder(nn.Module):
         padding_BT = torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device) >= batch.lengths[:, None]
         bias_B11T = torch.zeros(padding_BT.shape, device=hidden_BTD.device).masked_fill(padding_BT, MASKED)[:, None, None, :]
         for i, layer in enumerate(self.layers):
-            hidden_BTD = layer(hidden_BTD, bias_B11T, dropout_key, 1 + _SITES_PER_LAYER * i)
+            inputs = (hidden_BTD, bias_B11T, dropout_key, 1 + _SITES_PER_LAYER * i)
+            if self.recompute and torch.is_grad_enabled():
+                hidden_BTD = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                hidden_BTD = layer(*inputs)
         return hidden_BTD, torch.tanh(self.pooler(hidden_BTD[:, 0]))
 
 
