@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ernie_core.model.heads import LM
+from ernie_core.training.evaluate import Evaluation
 from ernie_core.training.feed import FeedStep
 from ernie_core.training.loop import StepResult
 
@@ -128,6 +129,25 @@ def memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def validation_metrics(task: str, found: Mapping[str, Evaluation], *, masked: bool) -> dict[str, float]:
+    """Return an evaluation under its journal names.
+
+    Example (masked rows of next_sentence): ``{"valid/next_sentence/lm_loss": 6.1, "valid/next_sentence/acc_masked": 0.52}``.
+    """
+    metrics: dict[str, float] = {}
+    if masked and LM in found:
+        metrics |= {f"valid/{task}/lm_loss": found[LM].loss, f"valid/{task}/lm_ppl": found[LM].batch_ppl, f"valid/{task}/lm_acc": found[LM].accuracy}
+    if task in found:
+        own = found[task]
+        if masked:
+            return metrics | {f"valid/{task}/acc_masked": own.accuracy}
+        metrics |= {f"valid/{task}/loss": own.loss, f"valid/{task}/acc": own.accuracy}
+        metrics |= {
+            f"valid/{task}/{name}": value for name, value in (("average_precision", own.average_precision), ("auc", own.auc)) if value is not None
+        }
+    return metrics
 
 
 def accuracy_name(task: str) -> str:

@@ -24,7 +24,7 @@ from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest,
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.named import fitted
 from ernie_core.tasks.base import all_tasks
-from ernie_core.training.schedule import stage_plan
+from ernie_core.training.schedule import long_stage, stage_plan
 from ernie_core.vocab import Vocab
 from pipelines.initial import initial_config
 from pipelines.prepared import prepared_tokenizer
@@ -75,29 +75,43 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     """
     settings, shards = context.settings, read_manifest(prepared)
     vocab = prepared_tokenizer(prepared, shards).vocab
-    sizes = stage_plan(settings["schedule"], [s["enter"] for s in settings["stages"]], settings["iterations"])
+    has_long = bool(shards.settings.get("long_rows")) and settings["long_share"] > 0
+    early, late = long_stage(settings["iterations"], settings["long_share"] if has_long else 0.0)
+    sizes = stage_plan(settings["schedule"], [s["enter"] for s in settings["stages"]], early)
     options = shards.settings["tasks"]
     tasks = {name: all_tasks()[name] for name in settings["iterations"]}
     arguments = {
         "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
-        "stages": _stages(settings, sizes),
+        "stages": _stages(settings, sizes, late), "longest_rows": _longest_rows(shards, late),
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
         "config": asdict(_config(settings, shards, vocab)),
         "init": None if settings["init"] is None else str(Path(settings["init"]).resolve()),  # ranks stand in other folders
         "vocab_sha256": vocab.sha256, "shards_sha256": shards.sha256,
     }  # fmt: skip
     (context.folder / STOP_NAME).unlink(missing_ok=True)
-    total = sum(sum(plan.values()) for plan in sizes)
+    total = sum(settings["iterations"].values())
     with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
         run_workers(train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES)
     return _finish(context, vocab)
 
 
-def _stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]]) -> list[list[Any]]:
-    """Return (iterations by task, masking unit, entering tasks) of each stage; `multi_task` has one, which all tasks enter."""
+def _stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]], late: dict[str, int]) -> list[list[Any]]:
+    """Return (iterations by task, masking unit, entering tasks, whether it reads long rows) of each stage.
+
+    `multi_task` has one stage, which all tasks enter; a stage on long rows comes last, where there is one.
+    """
+    unit = settings["stages"][-1]["mask_unit"]
     if settings["schedule"] == "multi_task":
-        return [[sizes[0], settings["stages"][-1]["mask_unit"], list(sizes[0])]]
-    return [[plan, stage["mask_unit"], stage["enter"]] for plan, stage in zip(sizes, settings["stages"], strict=True)]
+        stages = [[sizes[0], unit, list(sizes[0]), False]]
+    else:
+        stages = [[plan, stage["mask_unit"], stage["enter"], False] for plan, stage in zip(sizes, settings["stages"], strict=True)]
+    return [*stages, *([[late, unit, [], True]] if late else [])]
+
+
+def _longest_rows(shards: Manifest, late: dict[str, int]) -> list[int]:
+    """Return the tokens of the longest row of the stages before the long one, and of the long one."""
+    short = shards.settings["max_seq_len"]
+    return [short, shards.settings["long_rows"]["max_seq_len"] if late else short]
 
 
 def _config(settings: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieConfig:
@@ -105,7 +119,7 @@ def _config(settings: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieCo
     model = settings["model"]
     if "vocab_size" in model:  # an ERNIE configuration file, complete
         return ErnieConfig(**model)
-    longest = shards.settings["max_seq_len"]
+    longest = (shards.settings.get("long_rows") or shards.settings)["max_seq_len"]
     if model["named"] is None:
         numbers = {k: v for k, v in model.items() if k not in {"dropout", "named"}}
         shape = ErnieConfig(vocab_size=vocab.size, max_position_embeddings=longest, sent_type_vocab_size=4, **numbers)

@@ -22,7 +22,8 @@ class Tracking(Settings):
 
 class Model(Settings):
     named: ModelName | None = Field(
-        None, description="a published shape instead of the numbers below: ernie1_base_zh, ernie2_base_en, ernie2_large_en, and more; dropout may be set beside it"
+        None,
+        description="a published shape instead of the numbers below: ernie1_base_zh, ernie2_base_en, ernie2_large_en, and more; dropout may be set beside it",
     )
     num_hidden_layers: Annotated[int, Field(ge=1, le=96)] = Field(4, description="encoder layers")
     hidden_size: Annotated[int, Field(ge=8, le=16384)] = Field(256, description="width of a token's vector")
@@ -73,6 +74,9 @@ class Pretrain(Settings):
     iterations: dict[TaskName, Positive] = Field(
         {"knowledge_masking": 1200, "next_sentence": 200, "sentence_reordering": 200, "token_document": 200},
         description="training steps given to each task, over all stages",
+    )
+    long_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of each task's iterations that come last, in a stage of their own on long rows; acts where prepare.long_rows does"
     )
     mask_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="share of units hidden; 0.15 is ERNIE's, more gives a short pretraining more to learn from"
@@ -161,6 +165,11 @@ class Recipe(Settings):
     pretrain: Pretrain | None = Field(None, description="shards to a pretrained model; absent: the run ends before")
     finetune: Finetune | None = Field(None, description="benchmarks; absent: the run ends before")
 
+    @property
+    def trained_positions(self) -> int:
+        """Tokens of the longest row that pretraining reads."""
+        return self.prepare.longest_row if self.pretrain is None or self.pretrain.long_share else self.prepare.max_seq_len
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         weights = [corpus.weight for corpus in self.corpora.values()]
@@ -175,11 +184,15 @@ class Recipe(Settings):
                 raise ValueError(f"pretrain.iterations: prepare.tasks does not build {', '.join(missing)}")
             if self.prepare.phrases is None and any(stage.mask_unit == "phrase" for stage in self.pretrain.stages):
                 raise ValueError("pretrain.stages: mask_unit phrase needs prepare.phrases, which is null")
+            if self.prepare.long_rows is not None and self.pretrain.schedule == "sequential":
+                raise ValueError(
+                    "prepare.long_rows: the long stage trains all tasks together, which pretrain.schedule sequential never does; take it out"
+                )
             if self.pretrain.encoding not in self.prepare.encodings:
                 raise ValueError(f"pretrain.encoding: prepare.encodings does not write {self.pretrain.encoding}")
         for name, benchmark in (self.finetune.benchmarks if self.finetune else {}).items():
-            if benchmark.max_seq_len > self.prepare.max_seq_len:
+            if benchmark.max_seq_len > self.trained_positions:
                 raise ValueError(
-                    f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.prepare.max_seq_len} (prepare.max_seq_len)"
+                    f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.trained_positions} (prepare.max_seq_len, prepare.long_rows)"
                 )
         return self

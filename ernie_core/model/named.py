@@ -6,30 +6,28 @@ from dataclasses import replace
 
 from ernie_core.model.config import ErnieConfig
 
-_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+
+def _base(vocab_size: int, positions: int, sentence_types: int, act: str, *, task: bool = True) -> ErnieConfig:
+    return ErnieConfig(vocab_size, 768, 12, 12, positions, sentence_types, hidden_act=act, use_task_id=task)
+
+
+def _large(vocab_size: int, act: str) -> ErnieConfig:
+    return ErnieConfig(vocab_size, 1024, 24, 16, max_position_embeddings=512, sent_type_vocab_size=4, hidden_act=act)
+
+
 _FILLED = 0.99
 """Share of the published embedding rows that a vocabulary must fill for the published number of rows to be kept."""
 
 NAMED = {
-    "ernie1_base_zh": ErnieConfig(
-        vocab_size=18000, max_position_embeddings=513, sent_type_vocab_size=2, hidden_act="relu", use_task_id=False, **_BASE
-    ),
-    "ernie2_base_en": ErnieConfig(vocab_size=30522, max_position_embeddings=512, sent_type_vocab_size=4, **_BASE),
-    "ernie2_large_en": ErnieConfig(vocab_size=30522, max_position_embeddings=512, sent_type_vocab_size=4, **_LARGE),
-    "ernie2_base_zh": ErnieConfig(vocab_size=18000, max_position_embeddings=513, sent_type_vocab_size=4, hidden_act="relu", **_BASE),
-    "ernie2_large_zh": ErnieConfig(vocab_size=12800, max_position_embeddings=512, sent_type_vocab_size=4, hidden_act="relu", **_LARGE),
-    "ernie_tiny_zh": ErnieConfig(
-        vocab_size=50006, hidden_size=1024, num_hidden_layers=3, num_attention_heads=16, max_position_embeddings=600, sent_type_vocab_size=2,
-        hidden_act="relu", use_task_id=False,
-    ),
-    "laptop_small": ErnieConfig(
-        vocab_size=6000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, max_position_embeddings=128, sent_type_vocab_size=4
-    ),
-    "laptop_medium": ErnieConfig(
-        vocab_size=8000, hidden_size=312, num_hidden_layers=4, num_attention_heads=12, max_position_embeddings=128, sent_type_vocab_size=4
-    ),
-}  # fmt: skip
+    "ernie1_base_zh": _base(18000, 513, 2, "relu", task=False),
+    "ernie2_base_en": _base(30522, 512, 4, "gelu"),
+    "ernie2_large_en": _large(30522, "gelu"),
+    "ernie2_base_zh": _base(18000, 513, 4, "relu"),
+    "ernie2_large_zh": _large(12800, "relu"),
+    "ernie_tiny_zh": ErnieConfig(50006, 1024, 3, 16, max_position_embeddings=600, sent_type_vocab_size=2, hidden_act="relu", use_task_id=False),
+    "laptop_small": ErnieConfig(6000, 256, 4, 4, max_position_embeddings=128, sent_type_vocab_size=4),
+    "laptop_medium": ErnieConfig(8000, 312, 4, 12, max_position_embeddings=128, sent_type_vocab_size=4),
+}
 
 
 def fitted(name: str, vocab_size: int, longest_row: int) -> ErnieConfig:

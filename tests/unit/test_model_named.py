@@ -21,9 +21,7 @@ from pipelines.recipe_schema import Model
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("ernie1_base_zh", 99_866_112), ("ernie2_base_en", 109_483_776), ("ernie2_large_en", 335_143_936)]
-)
+@pytest.mark.parametrize(("name", "count"), [("ernie1_base_zh", 99_866_112), ("ernie2_base_en", 109_483_776), ("ernie2_large_en", 335_143_936)])
 def test_encoder_and_pooler_have_as_many_parameters_as_the_reference_s(name: str, count: int) -> None:
     with torch.device("meta"):
         encoder = Encoder(dataclasses.replace(NAMED[name], use_task_id=False))
