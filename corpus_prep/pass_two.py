@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from corpus_prep.pass_one import Plan, software, split_name
 from corpus_prep.phrases import Phrases, document_with_phrases, unpack_phrases
 from corpus_prep.splits import Split
 from corpus_prep.stages import Stages
-from corpus_prep.tables import SUBSETS, Candidates, SpanPool, load_pool, subset_of, unpack, unpack_candidates
+from corpus_prep.tables import SUBSETS, Candidates, SpanPool, has_long_rows, load_pool, longest_row, subset_of, unpack, unpack_candidates
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import write_shard
 from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, sha256_of, verified_path
-from ernie_core.schemas import Document
+from ernie_core.schemas import Document, Sample
 from ernie_core.tasks.base import BuildContext, Task, all_tasks
 from ernie_core.tokenization import Tokenizer, load_tokenizer
 
@@ -72,7 +72,7 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     dropped, lines = tools.duplicates[first:end, 1].tolist(), tools.boilerplate.get(split.corpus, [])
     stages.ends("tables")
     documents_file = read_entry(folder, f"1-{split.number:05d}").file("documents")
-    keys = ("valid_share", "max_seq_len", "group_rows", "encodings", "tasks")
+    keys = ("valid_share", "max_seq_len", "long_rows", "group_rows", "encodings", "tasks")
     inputs = {
         "documents": documents_file.sha256, "duplicates": sha256_of(dropped), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
         "software": sha256_of({**software(plan.settings), "numpy": np.__version__, "pyarrow": pa.__version__}),
@@ -109,15 +109,26 @@ def _one_by_one(held: Sequence[Document], plan: Plan, tools: Tools, attempt: Att
         for name in sorted(plan.settings["tasks"]):
             attempt.note(f"it dies at document {document.doc_id} of {printable(document.work)}, {size} characters, in task {name}")
             subset = subset_of(document.doc_id, plan.settings["valid_share"], plan.seed)
-            list(tasks[name].build([document], _context(tasks[name], subset, plan, tools), Counter()))
+            list(_samples(tasks[name], [document], subset, plan, tools, Counter()))
     attempt.note("it dies at no single document, but at all of them together")
 
 
-def _context(task: Task, subset: str, plan: Plan, tools: Tools) -> BuildContext:
+def _samples(task: Task, documents: Sequence[Document], subset: str, plan: Plan, tools: Tools, drops: Counter[str]) -> Iterator[Sample]:
+    """Yield a task's rows of documents: first the short ones, then those of the documents that give long ones."""
+    short, long_rows = plan.settings["max_seq_len"], plan.settings["long_rows"]
+    held: dict[int, list[Document]] = {short: [], **({long_rows["max_seq_len"]: []} if long_rows else {})}
+    for document in documents:
+        is_long = bool(long_rows) and task.long_rows and has_long_rows(document.doc_id, long_rows["share"], plan.seed)
+        held[long_rows["max_seq_len"] if is_long else short].append(document)
+    for max_seq_len, mine in held.items():
+        yield from task.build(mine, _context(task, subset, max_seq_len, plan, tools), drops)
+
+
+def _context(task: Task, subset: str, max_seq_len: int, plan: Plan, tools: Tools) -> BuildContext:
     vocab = tools.tokenizer.vocab
     options = task.complete(plan.settings["tasks"][task.name])
     return BuildContext(
-        tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, plan.settings["max_seq_len"], plan.seed, tools.pools[subset], tools.lines, options,
+        tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, max_seq_len, plan.seed, tools.pools[subset], tools.lines, options,
         tools.candidates.get(task.name, {}),
     )  # fmt: skip
 
@@ -132,16 +143,15 @@ def _build_task(
     facts: dict[str, Any] = {}
     for subset in SUBSETS:
         mine = [d for d in held if subset_of(d.doc_id, settings["valid_share"], plan.seed) == subset]
-        context = _context(task, subset, plan, tools)
         token_labels = [task.name] if task.level == "token" else []
-        samples = list(task.build(mine, context, drops))
+        samples = list(_samples(task, mine, subset, plan, tools, drops))
         stages.ends(f"build {task.name}")
         rows = Rows.from_samples(samples, token_labels)
         stages.ends("rows")
         name = f"shards/{task.name}/{subset}-{split.number:05d}"
-        classes = task.classes(context.options)
+        classes = task.classes(settings["tasks"][task.name])
         check_rows(
-            rows, vocab_size=vocab.size, max_positions=settings["max_seq_len"], sent_types=16, classes=classes if task.level == "sentence" else 0,
+            rows, vocab_size=vocab.size, max_positions=longest_row(settings), sent_types=16, classes=classes if task.level == "sentence" else 0,
             where=name, token_classes={task.name: classes}, pad_id=vocab.pad_id,
         )  # fmt: skip
         stages.ends("check")

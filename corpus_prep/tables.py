@@ -47,6 +47,16 @@ def subset_of(doc_id: str, valid_share: float, seed: int) -> str:
     return "valid" if key(seed, "valid", doc_id) < int(valid_share * 2.0**64) else "train"
 
 
+def has_long_rows(doc_id: str, share: float, seed: int) -> bool:
+    """Return whether a document gives long rows where its task has them: a share of documents chosen by hash."""
+    return key(seed, "long", doc_id) < int(share * 2.0**64)
+
+
+def longest_row(settings: Mapping[str, Any]) -> int:
+    """Return the tokens of the longest row that preparation's settings allow."""
+    return int(settings["long_rows"]["max_seq_len"] if settings["long_rows"] else settings["max_seq_len"])
+
+
 def length_bin(num_chars: int) -> int:
     """Return the length bin: 4 characters wide up to 64, then 8 bins for each doubling.
 

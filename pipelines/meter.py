@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from ernie_core.model.heads import LM
+from ernie_core.training.evaluate import Evaluation
 from ernie_core.training.feed import FeedStep
 from ernie_core.training.loop import StepResult
 
@@ -24,9 +29,13 @@ class Meter:
     def __init__(self, weights: Mapping[str, float], sums: Mapping[str, float] | None = None) -> None:
         self._weights, self._sums = dict(weights), dict(sums or {})
 
-    def add(self, result: StepResult[FeedStep]) -> None:
-        """Add a step; one that was left out for non-finite numbers counts only in time."""
+    def add(self, result: StepResult[FeedStep], flops: float) -> None:
+        """Add a step, which took this rank `flops` operations; one that was left out for non-finite numbers counts only in time."""
         self._plus("seconds", result.seconds)
+        self._plus("data_seconds", result.data_seconds)
+        self._plus("places", result.places)
+        self._plus("real", sum(int(batch.lengths.sum()) for batch in result.feed.batches))
+        self._plus("flops", flops)
         self._plus("steps", 1)
         if result.skipped:
             return
@@ -82,12 +91,20 @@ class Meter:
         """Return the mean over steps of exp(masked-LM loss), as the seed prints it."""
         return self._ratio("exp_lm", "lm_steps")
 
-    def metrics(self) -> dict[str, float]:
-        """Return the interval's figures under their journal names."""
+    def metrics(self, peak: float) -> dict[str, float]:
+        """Return the interval's figures under their journal names; `peak`: operations a second that this rank's device reached on a matrix product."""
         found = {"train/lm_loss": self.mean(LM), "train/lm_ppl": self.ppl(), "train/lm_acc": self.accuracy(LM), "train/loss": self.total()}
         for name in self.names:
             found |= {f"train/{name}/loss": self.mean(name), f"train/{name}/acc": self.accuracy(name)}
-        return {name: value for name, value in found.items() if value is not None} | {"perf/tokens_per_s": self.speed()[1]}
+        return {name: value for name, value in found.items() if value is not None} | self._performance(peak)
+
+    def _performance(self, peak: float) -> dict[str, float]:
+        seconds = max(self._sums.get("seconds", 0.0), 1e-9)
+        found = {"perf/tokens_per_s": self.speed()[1], "perf/data_wait_share": self._sums.get("data_seconds", 0.0) / seconds}
+        if places := self._sums.get("places"):
+            found["perf/padding_share"] = 1 - self._sums["real"] / places
+            found["perf/mfu"] = self._sums["flops"] / seconds / peak
+        return found
 
 
 def log_line(result: StepResult[FeedStep], meter: Meter) -> str:
@@ -104,6 +121,33 @@ def log_line(result: StepResult[FeedStep], meter: Meter) -> str:
     parts += [f"{accuracy_name(name)}: {meter.accuracy(name):.6f}" for name in meter.names]
     parts += [f"speed: {steps_per_s:.2f} steps/s, {tokens_per_s:.0f} tokens/s", f"file: {feed.file}", f"mask_type: {feed.mask_type}"]
     return ", ".join([*parts, f"learning_rate: {result.learning_rate:.6e}"])
+
+
+def memory_mb(device: torch.device) -> float:
+    """Return the most memory this process has held so far, MiB: on the card where there is one, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def validation_metrics(task: str, found: Mapping[str, Evaluation], *, masked: bool) -> dict[str, float]:
+    """Return an evaluation under its journal names.
+
+    Example (masked rows of next_sentence): ``{"valid/next_sentence/lm_loss": 6.1, "valid/next_sentence/acc_masked": 0.52}``.
+    """
+    metrics: dict[str, float] = {}
+    if masked and LM in found:
+        metrics |= {f"valid/{task}/lm_loss": found[LM].loss, f"valid/{task}/lm_ppl": found[LM].batch_ppl, f"valid/{task}/lm_acc": found[LM].accuracy}
+    if task in found:
+        own = found[task]
+        if masked:
+            return metrics | {f"valid/{task}/acc_masked": own.accuracy}
+        metrics |= {f"valid/{task}/loss": own.loss, f"valid/{task}/acc": own.accuracy}
+        metrics |= {
+            f"valid/{task}/{name}": value for name, value in (("average_precision", own.average_precision), ("auc", own.auc)) if value is not None
+        }
+    return metrics
 
 
 def accuracy_name(task: str) -> str:

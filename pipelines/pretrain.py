@@ -12,7 +12,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,8 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest, write_manifest
 from ernie_core.model.config import ErnieConfig
+from ernie_core.model.named import fitted
 from ernie_core.tasks.base import all_tasks
-from ernie_core.training.schedule import stage_plan
+from ernie_core.training.schedule import long_stage, stage_plan
 from ernie_core.vocab import Vocab
 from pipelines.initial import initial_config
 from pipelines.prepared import prepared_tokenizer
@@ -45,6 +46,7 @@ class Machine:
         device_tokens: padded tokens a device takes at once; accumulation follows from it.
         save_steps, skip_steps: training steps between checkpoints, and between log lines.
         keep_checkpoints: newest checkpoints to keep.
+        recompute: compute layers again in backward instead of keeping their values.
     """
 
     workers: int
@@ -53,6 +55,7 @@ class Machine:
     save_steps: int
     skip_steps: int
     keep_checkpoints: int
+    recompute: bool = False
 
 
 def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:
@@ -72,29 +75,43 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     """
     settings, shards = context.settings, read_manifest(prepared)
     vocab = prepared_tokenizer(prepared, shards).vocab
-    sizes = stage_plan(settings["schedule"], [s["enter"] for s in settings["stages"]], settings["iterations"])
+    has_long = bool(shards.settings.get("long_rows")) and settings["long_share"] > 0
+    early, late = long_stage(settings["iterations"], settings["long_share"] if has_long else 0.0)
+    sizes = stage_plan(settings["schedule"], [s["enter"] for s in settings["stages"]], early)
     options = shards.settings["tasks"]
     tasks = {name: all_tasks()[name] for name in settings["iterations"]}
     arguments = {
         "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
-        "stages": _stages(settings, sizes),
+        "stages": _stages(settings, sizes, late), "longest_rows": _longest_rows(shards, late),
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
         "config": asdict(_config(settings, shards, vocab)),
         "init": None if settings["init"] is None else str(Path(settings["init"]).resolve()),  # ranks stand in other folders
         "vocab_sha256": vocab.sha256, "shards_sha256": shards.sha256,
     }  # fmt: skip
     (context.folder / STOP_NAME).unlink(missing_ok=True)
-    total = sum(sum(plan.values()) for plan in sizes)
+    total = sum(settings["iterations"].values())
     with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
         run_workers(train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES)
     return _finish(context, vocab)
 
 
-def _stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]]) -> list[list[Any]]:
-    """Return (iterations by task, masking unit, entering tasks) of each stage; `multi_task` has one, which all tasks enter."""
+def _stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]], late: dict[str, int]) -> list[list[Any]]:
+    """Return (iterations by task, masking unit, entering tasks, whether it reads long rows) of each stage.
+
+    `multi_task` has one stage, which all tasks enter; a stage on long rows comes last, where there is one.
+    """
+    unit = settings["stages"][-1]["mask_unit"]
     if settings["schedule"] == "multi_task":
-        return [[sizes[0], settings["stages"][-1]["mask_unit"], list(sizes[0])]]
-    return [[plan, stage["mask_unit"], stage["enter"]] for plan, stage in zip(sizes, settings["stages"], strict=True)]
+        stages = [[sizes[0], unit, list(sizes[0]), False]]
+    else:
+        stages = [[plan, stage["mask_unit"], stage["enter"], False] for plan, stage in zip(sizes, settings["stages"], strict=True)]
+    return [*stages, *([[late, unit, [], True]] if late else [])]
+
+
+def _longest_rows(shards: Manifest, late: dict[str, int]) -> list[int]:
+    """Return the tokens of the longest row of the stages before the long one, and of the long one."""
+    short = shards.settings["max_seq_len"]
+    return [short, shards.settings["long_rows"]["max_seq_len"] if late else short]
 
 
 def _config(settings: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieConfig:
@@ -102,11 +119,13 @@ def _config(settings: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieCo
     model = settings["model"]
     if "vocab_size" in model:  # an ERNIE configuration file, complete
         return ErnieConfig(**model)
-    kept = {k: v for k, v in model.items() if k != "dropout"}
-    shape = ErnieConfig(
-        vocab_size=vocab.size, max_position_embeddings=shards.settings["max_seq_len"], sent_type_vocab_size=4,
-        hidden_dropout_prob=model["dropout"], attention_probs_dropout_prob=model["dropout"], **kept,
-    )  # fmt: skip
+    longest = (shards.settings.get("long_rows") or shards.settings)["max_seq_len"]
+    if model["named"] is None:
+        numbers = {k: v for k, v in model.items() if k not in {"dropout", "named"}}
+        shape = ErnieConfig(vocab_size=vocab.size, max_position_embeddings=longest, sent_type_vocab_size=4, **numbers)
+    else:
+        shape = fitted(model["named"], vocab.size, longest)
+    shape = replace(shape, hidden_dropout_prob=model["dropout"], attention_probs_dropout_prob=model["dropout"])
     return shape if settings["init"] is None else initial_config(Path(settings["init"]), shape, vocab)
 
 

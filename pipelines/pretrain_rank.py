@@ -12,9 +12,6 @@ from typing import Any
 
 import torch
 
-from ernie_core.data.checks import check_rows
-from ernie_core.data.order import TaskOrder
-from ernie_core.data.shards import ShardSet
 from ernie_core.errors import PreemptedError, ResourceError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import Manifest, atomic_write, canonical_json, disk_errors, read_manifest, write_manifest
@@ -22,18 +19,20 @@ from ernie_core.model.config import ErnieConfig
 from ernie_core.model.ernie import ErnieForPretraining
 from ernie_core.model.heads import LM, Head
 from ernie_core.normalise import NORMALISER_NAME
-from ernie_core.tasks.base import all_tasks
 from ernie_core.training import checkpoint
-from ernie_core.training.evaluate import Evaluation, evaluate
-from ernie_core.training.feed import FeedStep, PretrainFeed, Reading, Source, Stage, validation_batches
+from ernie_core.training.evaluate import evaluate
+from ernie_core.training.feed import LONG, FeedStep
+from ernie_core.training.flops import matmul_peak, step_flops
 from ernie_core.training.loop import StepResult, train
 from ernie_core.training.optim import adamw, reset
-from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay, task_sequence
+from ernie_core.training.precision import LossScale
+from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay
 from ernie_core.training.worker import Worker
 from pipelines.initial import initial_tensors, start_from
 from pipelines.journal import JOURNAL_NAME, Journal
-from pipelines.meter import Meter, log_line, validation_line
+from pipelines.meter import Meter, log_line, memory_mb, validation_line, validation_metrics
 from pipelines.prepared import prepared_tokenizer
+from pipelines.rank_data import RankData
 
 LOG_NAME, STOP_NAME, RESULT_NAME = "train.log", "stop", "result.json"
 CHECKPOINTS, MODEL_FOLDER = "checkpoints", "model"
@@ -62,45 +61,21 @@ class _Rank:
         manifest = read_manifest(prepared)
         tokenizer = prepared_tokenizer(prepared, manifest)
         self.vocab, self.normaliser = tokenizer.vocab, tokenizer.normaliser
-        tasks = all_tasks()
-        self.tasks = {name: tasks[name] for name in self.settings["iterations"]}
         self.config = ErnieConfig(**arguments["config"])
-        self.reading = Reading(
-            self.seed, self.machine["device_tokens"], self.config.vocab_size, self.vocab.num_leading_specials, self.vocab.mask_id,
-            self.vocab.pad_id, self.settings["mask_probability"],
-        )  # fmt: skip
-        self.valid = {name: self._shards(prepared, manifest, name, "valid") for name in self.tasks}
-        train_rows = {name: self._shards(prepared, manifest, name, "train") for name in self.tasks}
-        self.feed = PretrainFeed(
-            {name: Source(task, train_rows[name], self._order(name, train_rows[name])) for name, task in self.tasks.items()},
-            self._stages(), self.reading, lm_mode=self.settings["lm_mode"], rank=worker.rank, world=worker.world,
-        )  # fmt: skip
+        self.data = RankData(arguments, self.vocab, manifest, worker, self.log)
+        self.feed = self.data.feed
         heads = {name: Head(*spec) for name, spec in arguments["heads"].items()}
         self.model = ErnieForPretraining(self.config, heads, self.seed).to(worker.device)
+        self.model.encoder.recompute = self.machine["recompute"]
         init = arguments["init"]
         self.known = frozenset[str]() if init is None else start_from(initial_tensors(Path(init)), self.model)
         self.optimizer = adamw(self.model, weight_decay=self.settings["weight_decay"], beta2=self.settings["adam_beta2"])
-        self.step, self.tokens = 0, 0
+        self.loss_scale = LossScale(self.settings["precision"])
+        self.step, self.tokens = 0, dict.fromkeys(self.data.tasks, 0)
         self.skipped: tuple[int, ...] = ()
         self.meter = Meter(self._weights())
+        self.peak = matmul_peak(self.settings["precision"], worker.device)
         self.journal = Journal(self.folder / JOURNAL_NAME) if worker.rank == 0 else None
-
-    def _shards(self, prepared: Path, manifest: Manifest, name: str, subset: str) -> ShardSet:
-        heads = self.arguments["heads"]
-        classes = {task: count for task, (level, count, _) in heads.items() if level == "token"}
-        check = partial(
-            check_rows, vocab_size=self.config.vocab_size, max_positions=self.config.max_position_embeddings, sent_types=self.config.sent_type_vocab_size,
-            classes=heads[name][1] if self.tasks[name].level == "sentence" else 0, token_classes=classes, pad_id=self.vocab.pad_id,
-        )  # fmt: skip
-        return ShardSet.open(prepared, manifest, name, subset, self.settings["encoding"], check=check)
-
-    def _order(self, name: str, rows: ShardSet) -> TaskOrder:
-        s = self.settings
-        return TaskOrder(rows.group_lengths, seed=self.seed, task=name, window_groups=s["window_groups"], batch_tokens=s["batch_tokens"])
-
-    def _stages(self) -> list[Stage]:
-        plans = [plan for plan, _, _ in self.arguments["stages"]]
-        return [Stage(task_sequence(plans, i, self.seed), unit) for i, (_, unit, _) in enumerate(self.arguments["stages"])]
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must be equal to resume; the names are what a refusal prints."""
@@ -118,8 +93,9 @@ class _Rank:
             return
         checkpoint.check_fingerprint(latest, self.fingerprint())
         state = checkpoint.load(latest, self.model, self.optimizer)
-        self.step, self.tokens, self.skipped = state["step"], state["tokens"], tuple(state["skipped"])
+        self.step, self.tokens, self.skipped = state["step"], dict(state["tokens"]), tuple(state["skipped"])
         self.feed.load_state(state["feed"])
+        self.loss_scale.load_state(state["loss_scale"])
         self.meter = Meter(self._weights(), state["meter"])
         self.log(f"resumed from {latest.name} at step {self.step} of {self.feed.num_steps}")
         differs = checkpoint.environment_differences(latest)
@@ -144,13 +120,16 @@ class _Rank:
                 reset(self.optimizer)
             for name in self.arguments["stages"][stage][2] if stage else ():
                 if name not in self.known:
-                    self.model.start_task(name, self.tasks[name].task_id, self.seed)
-            self.log(f"stage {stage + 1} of {len(self.feed.stages)}: {steps} steps, masking {self.feed.stages[stage].mask_unit}")
+                    self.model.start_task(name, self.data.tasks[name].task_id, self.seed)
+            self.log(
+                f"stage {stage + 1} of {len(self.feed.stages)}: {steps} steps, masking {self.feed.stages[stage].mask_unit}{LONG if self.feed.stages[stage].long else ''}"
+            )
         outcome = train(
             self.model, self.feed, self.optimizer, worker=self.worker, start_step=self.step, total_steps=start + steps,
             lr_at=partial(_rate, self.settings, start, steps), loss_weights=self._weights(), clip_norm=self.settings["clip_norm"],
             precision=self.settings["precision"], dropout_seed=self.seed, on_step=self.on_step, save_every=self.machine["save_steps"], save=self.save,
             validate_every=self.settings["validation_steps"], validate=partial(self.validate, stage), should_stop=(self.folder / STOP_NAME).exists, skipped=self.skipped,
+            loss_scale=self.loss_scale,
         )  # fmt: skip
         self.step, self.skipped = outcome.step, outcome.skipped
         if outcome.stopped:
@@ -170,8 +149,9 @@ class _Rank:
 
     def on_step(self, result: StepResult[FeedStep]) -> None:
         """Count, and every `skip_steps` write the log line and the journal."""
-        self.step, self.tokens = result.step, self.tokens + result.tokens
-        self.meter.add(result)
+        self.step = result.step
+        self.tokens[result.feed.task] += result.tokens
+        self.meter.add(result, sum(step_flops(self.config, batch) for batch in result.feed.batches))
         if result.skipped:
             self.log(f"WARN E-NONFINITE step {result.step} gave numbers that are not finite and was left out; task {result.feed.task}")
         if result.step % self.machine["skip_steps"] and result.step != self.feed.num_steps:
@@ -179,7 +159,11 @@ class _Rank:
         if self.journal is not None:
             self.log(log_line(result, self.meter))
             figures = {"train/learning_rate": result.learning_rate, "train/grad_norm": result.grad_norm, "train/stage": result.feed.stage + 1}
-            self.journal.log(result.step, {**self.meter.metrics(), **figures, "train/tokens": self.tokens})
+            shares = {f"train/{name}/share": count / sum(self.tokens.values()) for name, count in self.tokens.items() if count}
+            machine = {"train/loss_scale": result.loss_scale, "perf/memory_mb": memory_mb(self.worker.device)}
+            self.journal.log(
+                result.step, {**self.meter.metrics(self.peak), **figures, **shares, **machine, "train/tokens": sum(self.tokens.values())}
+            )
         self.meter.restart()
 
     def save(self, step: int, skipped: tuple[int, ...]) -> None:
@@ -193,6 +177,7 @@ class _Rank:
                 "tokens": self.tokens,
                 "skipped": list(skipped),
                 "feed": self.feed.state(),
+                "loss_scale": self.loss_scale.state(),
                 "meter": self.meter.state(),
                 "layout": self.layout(),
             }
@@ -203,18 +188,14 @@ class _Rank:
 
     def validate(self, stage: int, step: int) -> None:
         """Measure every task that has entered: on masked input (loss of the LM head, `_masked`) and unmasked (the headline)."""
-        entered = [name for _, _, names in self.arguments["stages"][: stage + 1] for name in names]
+        entered = [name for _, _, names, _ in self.arguments["stages"][: stage + 1] for name in names]
         metrics: dict[str, float] = {}
         for name in entered:
             for unit in (self.feed.stages[stage].mask_unit, None):
                 if unit is None and name not in self.arguments["heads"]:
                     continue
-                batches = validation_batches(
-                    self.valid[name], self.tasks[name], self.reading, max_rows=self.settings["validation_rows"], mask_unit=unit,
-                    rank=self.worker.rank, world=self.worker.world,
-                )  # fmt: skip
-                found = evaluate(self.model, batches, worker=self.worker, precision=self.settings["precision"])
-                metrics |= _named(name, found, masked=unit is not None)
+                found = evaluate(self.model, self.data.validation(name, stage, unit), worker=self.worker, precision=self.settings["precision"])
+                metrics |= validation_metrics(name, found, masked=unit is not None)
         if self.journal is not None:
             self.journal.log(step, metrics)
             self.log(validation_line(step, entered, metrics))
@@ -233,9 +214,10 @@ class _Rank:
         state = self.feed.state()
         result = {
             "steps": self.step,
-            "tokens": self.tokens,
+            "tokens": sum(self.tokens.values()),
             "skipped": list(self.skipped),
             "chain": state["chain"],
+            "trained_positions": self.arguments["longest_rows"][1],
             "parameters": sum(p.numel() for p in self.model.parameters()),
         }
         atomic_write(self.folder / RESULT_NAME, canonical_json(result))
@@ -274,22 +256,3 @@ def _rate(settings: Mapping[str, Any], start: int, steps: int, step: int) -> flo
     if seed_schedule == "noam_decay":
         return noam_decay(step, peak, settings["warmup_steps"])
     return learning_rate(step - start, steps, peak, settings["warmup_share"])
-
-
-def _named(task: str, found: Mapping[str, Evaluation], *, masked: bool) -> dict[str, float]:
-    """Return an evaluation under its journal names.
-
-    Example (masked rows of next_sentence): ``{"valid/next_sentence/lm_loss": 6.1, "valid/next_sentence/acc_masked": 0.52}``.
-    """
-    metrics: dict[str, float] = {}
-    if masked and LM in found:
-        metrics |= {f"valid/{task}/lm_loss": found[LM].loss, f"valid/{task}/lm_ppl": found[LM].batch_ppl, f"valid/{task}/lm_acc": found[LM].accuracy}
-    if task in found:
-        own = found[task]
-        if masked:
-            return metrics | {f"valid/{task}/acc_masked": own.accuracy}
-        metrics |= {f"valid/{task}/loss": own.loss, f"valid/{task}/acc": own.accuracy}
-        metrics |= {
-            f"valid/{task}/{name}": value for name, value in (("average_precision", own.average_precision), ("auc", own.auc)) if value is not None
-        }
-    return metrics

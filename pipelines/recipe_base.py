@@ -59,7 +59,16 @@ def _checked_filter(name: str) -> str:
     return name
 
 
+def _checked_model(name: str) -> str:
+    from ernie_core.model.named import NAMED
+
+    if name not in NAMED:
+        raise ValueError(f"unknown model {name!r}; one of {closest(name, NAMED)}")
+    return name
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
+ModelName = Annotated[str, AfterValidator(_checked_model)]
 Package = Annotated[str, AfterValidator(_checked_package)]
 ReaderName = Annotated[str, AfterValidator(_checked_reader)]
 TaskName = Annotated[str, AfterValidator(_checked_task)]

@@ -54,6 +54,11 @@ class Corpus(Settings):
         return [] if self.reader is None else all_readers()[self.reader].explain()
 
 
+class LongRows(Settings):
+    max_seq_len: Annotated[int, Field(ge=32, le=4096)] = Field(512, description="longest of the long rows, tokens; over prepare.max_seq_len")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share of documents whose rows are long, for tasks that have long rows")
+
+
 class Prepare(Settings):
     split_bytes: Annotated[int, Field(ge=1024)] = Field(4_000_000, description="bytes of input in one unit of work")
     group_rows: Annotated[int, Field(ge=8, le=65536)] = Field(512, description="rows in a row group of a shard")
@@ -62,6 +67,9 @@ class Prepare(Settings):
     )
     valid_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.02, description="share of documents kept for validation")
     max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens")
+    long_rows: LongRows | None = Field(
+        None, description="rows for a last stage of pretraining on longer text (pretrain.long_share): {max_seq_len: 512, share: 0.1}; null: none"
+    )
     vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
     vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
     user_dictionary: str | None = Field(None, description="a file of further Chinese words, in the format of jieba's: word [frequency] [tag]")
@@ -88,6 +96,17 @@ class Prepare(Settings):
         {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
         description="pretraining tasks to build rows for, each with its own options",
     )
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest row."""
+        return self.long_rows.max_seq_len if self.long_rows else self.max_seq_len
+
+    @model_validator(mode="after")
+    def _long_rows_are_longer(self) -> Self:
+        if self.long_rows is not None and self.long_rows.max_seq_len <= self.max_seq_len:
+            raise ValueError(f"long_rows.max_seq_len {self.long_rows.max_seq_len} is not over max_seq_len {self.max_seq_len}")
+        return self
 
     @field_validator("filters")
     @classmethod

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.recipe_base import BenchmarkName, Name, Package, Positive, Rate, Settings, Share, TaskName, free
+from pipelines.recipe_base import REMOVED, BenchmarkName, ModelName, Name, Package, Positive, Rate, Settings, Share, TaskName, free
 from pipelines.recipe_prepare import Corpus, Prepare
+
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+PRECISION_WORDS = (
+    "arithmetic of forward and backward: bf16, fp16 (with loss scaling), fp32; auto: bf16 if the machine that runs the command has it in hardware"
+)
 
 
 class Tracking(Settings):
@@ -16,11 +21,27 @@ class Tracking(Settings):
 
 
 class Model(Settings):
+    named: ModelName | None = Field(
+        None,
+        description="a published shape instead of the numbers below: ernie1_base_zh, ernie2_base_en, ernie2_large_en, and more; dropout may be set beside it",
+    )
     num_hidden_layers: Annotated[int, Field(ge=1, le=96)] = Field(4, description="encoder layers")
     hidden_size: Annotated[int, Field(ge=8, le=16384)] = Field(256, description="width of a token's vector")
     num_attention_heads: Positive = Field(4, description="attention heads; divides hidden_size")
     hidden_act: Literal["gelu", "relu"] = Field("gelu", description="activation: gelu, relu")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout of hidden states and attention; 0 under one epoch, else 0.1")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape_of_the_name(cls, given: Any) -> Any:
+        from ernie_core.model.named import NAMED
+
+        if not isinstance(given, dict) or given.get("named") not in NAMED:
+            return given  # nothing is named, or what is wrong is said by the fields' own checks
+        shape = {field: getattr(NAMED[given["named"]], field) for field in ("num_hidden_layers", "hidden_size", "num_attention_heads", "hidden_act")}
+        if other := sorted(field for field, value in shape.items() if given.get(field) not in {None, REMOVED, value}):
+            raise ValueError(f"named {given['named']} is a whole shape: take out {', '.join(other)} (null over a base)")
+        return {**given, **shape}
 
     @model_validator(mode="after")
     def _whole_heads(self) -> Self:
@@ -54,6 +75,9 @@ class Pretrain(Settings):
         {"knowledge_masking": 1200, "next_sentence": 200, "sentence_reordering": 200, "token_document": 200},
         description="training steps given to each task, over all stages",
     )
+    long_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of each task's iterations that come last, in a stage of their own on long rows; acts where prepare.long_rows does"
+    )
     mask_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="share of units hidden; 0.15 is ERNIE's, more gives a short pretraining more to learn from"
     )
@@ -65,6 +89,7 @@ class Pretrain(Settings):
     token_loss_weight: Annotated[float, Field(ge=0)] = Field(0.5, description="weight of token-level losses")
     batch_tokens: Annotated[int, Field(ge=16)] = Field(2048, description="tokens in a global batch, padding included")
     device_tokens: Annotated[int, Field(ge=16)] = free(2048, "tokens a device takes at once, padding included; accumulation follows from it")
+    recompute: bool = free(False, "compute each layer again in backward instead of keeping its values: less memory, a third more time, the same bits")
     window_groups: Positive = Field(16, description="row groups shuffled together")
     learning_rate: Rate = Field(1e-3, description="peak learning rate of each stage")
     warmup_share: Share = Field(0.06, description="share of a stage's steps spent warming up")
@@ -72,9 +97,7 @@ class Pretrain(Settings):
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.98, description="AdamW's beta2")
     clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="largest global gradient norm")
     stage_optimizer: Literal["reset", "keep"] = Field("reset", description="Adam's moments at a stage's start: reset, keep")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="arithmetic of forward and backward: bf16, fp32; auto: bf16 if the machine that runs the command has it in hardware"
-    )
+    precision: Precision = Field("auto", description=PRECISION_WORDS)
     encoding: Literal["parquet", "text"] = Field("parquet", description="shard encoding to read: parquet, text")
     workers: Positive = free(1, "training processes; another count sees the same batches, its sums round differently")
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="CPU threads of a training process; another count rounds differently")
@@ -111,9 +134,7 @@ class BenchmarkSettings(Settings):
         [2e-4, 5e-4, 1e-3], description="grid of peak learning rates, the same for each arm"
     )
     eval_times: Positive = Field(6, description="evaluations on dev in a trial")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="arithmetic of forward and backward: bf16, fp32; auto: bf16 if the machine that runs the command has it in hardware"
-    )
+    precision: Precision = Field("auto", description=PRECISION_WORDS)
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while fine-tuning")
     warmup_share: Share = Field(0.1, description="share of steps spent warming up")
     pooling: Literal["cls", "mean"] = Field(
@@ -144,6 +165,11 @@ class Recipe(Settings):
     pretrain: Pretrain | None = Field(None, description="shards to a pretrained model; absent: the run ends before")
     finetune: Finetune | None = Field(None, description="benchmarks; absent: the run ends before")
 
+    @property
+    def trained_positions(self) -> int:
+        """Tokens of the longest row that pretraining reads."""
+        return self.prepare.longest_row if self.pretrain is None or self.pretrain.long_share else self.prepare.max_seq_len
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         weights = [corpus.weight for corpus in self.corpora.values()]
@@ -158,11 +184,15 @@ class Recipe(Settings):
                 raise ValueError(f"pretrain.iterations: prepare.tasks does not build {', '.join(missing)}")
             if self.prepare.phrases is None and any(stage.mask_unit == "phrase" for stage in self.pretrain.stages):
                 raise ValueError("pretrain.stages: mask_unit phrase needs prepare.phrases, which is null")
+            if self.prepare.long_rows is not None and self.pretrain.schedule == "sequential":
+                raise ValueError(
+                    "prepare.long_rows: the long stage trains all tasks together, which pretrain.schedule sequential never does; take it out"
+                )
             if self.pretrain.encoding not in self.prepare.encodings:
                 raise ValueError(f"pretrain.encoding: prepare.encodings does not write {self.pretrain.encoding}")
         for name, benchmark in (self.finetune.benchmarks if self.finetune else {}).items():
-            if benchmark.max_seq_len > self.prepare.max_seq_len:
+            if benchmark.max_seq_len > self.trained_positions:
                 raise ValueError(
-                    f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.prepare.max_seq_len} (prepare.max_seq_len)"
+                    f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.trained_positions} (prepare.max_seq_len, prepare.long_rows)"
                 )
         return self

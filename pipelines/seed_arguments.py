@@ -18,7 +18,6 @@ from ernie_core.errors import RecipeError, ResourceError
 from ernie_core.manifest import Manifest, atomic_write, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.normalise import normalise
-from ernie_core.training.precision import resolve
 from ernie_core.vocab import Vocab
 from pipelines.outbox import tracking_uri
 from pipelines.prepared import NORMALISER_PATH, VOCAB_PATH
@@ -72,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max_seq_len", type=_positive, default=512, help="longer lines are left out (default: 512)")
     add("--batch_size", type=_positive, default=8192, help="tokens in a global batch, padding included (default: 8192)")
     add("--in_tokens", type=_text_bool, default=True, help="must be true: batches are token budgets, as in the seed's own pretraining")
-    add("--use_fp16", type=_text_bool, default=False, help="bf16 arithmetic, which needs no loss scaling (default: false)")
+    add("--use_fp16", type=_text_bool, default=False, help="fp16 arithmetic with dynamic loss scaling (default: false)")
     add("--random_seed", type=_not_negative, default=1, help="every random choice follows from it (default: 1)")
     add("--workers", type=_not_negative, default=1, help="ranks on Ray Train; 0: in this process (default: 1)")
     add("--threads", type=_positive, default=2, help="CPU threads a rank (default: 2)")
@@ -151,7 +150,7 @@ def _settings(args: argparse.Namespace, config: ErnieConfig) -> dict[str, Any]:
         "init": None, "lm_mode": "always", "lm_weight": 1.0, "loss_weight": 1.0, "token_loss_weight": 1.0, "batch_tokens": args.batch_size, "window_groups": 16,
         "lr_scheduler": args.lr_scheduler, "learning_rate": args.learning_rate, "warmup_steps": args.warmup_steps, "num_train_steps": args.num_train_steps,
         "weight_decay": args.weight_decay, "adam_beta2": 0.999, "clip_norm": 1.0, "stage_optimizer": "reset",
-        "precision": resolve("bf16" if args.use_fp16 else "fp32"), "mask_probability": 0.15, "encoding": "text", "validation_steps": args.validation_steps, "validation_rows": 1 << 40,
+        "precision": "fp16" if args.use_fp16 else "fp32", "mask_probability": 0.15, "encoding": "text", "validation_steps": args.validation_steps, "validation_rows": 1 << 40,
     }  # fmt: skip
 
 

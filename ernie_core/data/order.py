@@ -17,6 +17,8 @@ from ernie_core.data.batches import LENGTH_MULTIPLE
 from ernie_core.errors import InputError
 from ernie_core.seeding import generator
 
+ANY_LENGTH = (0, 1 << 30)
+
 
 class Cursor(NamedTuple):
     """Where a task stands: the batch to come is `batch` of `window` of `epoch`, all from 0."""
@@ -56,6 +58,7 @@ class TaskOrder:
         seed: the recipe's seed.
         task: the task's name, part of every key.
         window_groups: row groups in a window; a reader holds that many in memory.
+        lengths: (above, up to): only rows of more than `above` and at most `up to` tokens are read.
         batch_tokens: most padded tokens (rows x longest, the longest rounded up to a multiple of 8) in a global batch; a
             single longer row stands alone.
 
@@ -63,13 +66,23 @@ class TaskOrder:
         InputError: E-TASK-EMPTY, the task has no rows.
     """
 
-    def __init__(self, group_lengths: Sequence[NDArray[np.integer[Any]]], *, seed: int, task: str, window_groups: int, batch_tokens: int) -> None:
+    def __init__(
+        self,
+        group_lengths: Sequence[NDArray[np.integer[Any]]],
+        *,
+        seed: int,
+        task: str,
+        window_groups: int,
+        batch_tokens: int,
+        lengths: tuple[int, int] = ANY_LENGTH,
+    ) -> None:
         assert window_groups > 0, window_groups
         assert batch_tokens > 0, batch_tokens
         self._lengths = group_lengths
         self._seed, self._task = seed, task
         self._window_groups, self._batch_tokens = window_groups, batch_tokens
-        self._sizes = np.array([len(lengths) for lengths in group_lengths], dtype=np.int64)
+        self._above, self._up_to = lengths
+        self._sizes = np.array([len(self._rows_of(g)) for g in range(len(group_lengths))], dtype=np.int64)
         self.num_rows = int(self._sizes.sum())
         if self.num_rows == 0:
             raise InputError("E-TASK-EMPTY", f"task {task!r} has no rows to train on", where=f"task {task}", expected="at least one row",
@@ -97,6 +110,10 @@ class TaskOrder:
         """Return the real tokens of a global batch."""
         return sum(int(self._lengths[g][batch.rows[batch.groups == g]].sum(dtype=np.int64)) for g in np.unique(batch.groups).tolist())
 
+    def _rows_of(self, group: int) -> NDArray[np.int64]:
+        lengths = self._lengths[group]
+        return np.flatnonzero((lengths > self._above) & (lengths <= self._up_to))
+
     def _after_window(self, cursor: Cursor) -> Cursor:
         last = (cursor.window + 1) * self._window_groups >= len(self._sizes)
         return Cursor(cursor.epoch + 1, 0, 0) if last else Cursor(cursor.epoch, cursor.window + 1, 0)
@@ -119,8 +136,9 @@ class TaskOrder:
         # Sorted, so that the layout depends on which groups are in the window only.
         members = np.sort(shuffled[first : first + self._window_groups])
         groups = np.repeat(members, self._sizes[members])
-        rows = np.concatenate([np.arange(self._sizes[g]) for g in members])
-        lengths = np.concatenate([self._lengths[g] for g in members]).astype(np.int64)
+        read = {g: self._rows_of(g) for g in members.tolist()}
+        rows = np.concatenate([read[g] for g in members.tolist()])
+        lengths = np.concatenate([self._lengths[g][read[g]] for g in members.tolist()]).astype(np.int64)
         draws = generator(self._seed, "window", self._task, epoch, window)
         widths = -(-lengths // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
         binned = np.lexsort((draws.permutation(len(rows)), widths))

@@ -1,6 +1,5 @@
 """The post-LayerNorm Transformer encoder with its pooler (ernie.md 5.1).
 
-Attention is written out: on a CPU under bfloat16 it trains faster than the fused kernel, whose backward took 40 % of a step (measured.md 5).
 Shapes: B batch, T tokens, D hidden, H heads, K head width.
 """
 
@@ -8,7 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from ernie_core.model.attention import attention
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.dropout import dropout
 from ernie_core.model.embeddings import Embeddings, TorchBatch
@@ -38,9 +39,7 @@ class Layer(nn.Module):
         """Return hidden_BTD; uses dropout sites `site` to `site` + 2."""
         B, T, D = hidden_BTD.shape
         q_BHTK, k_BHTK, v_BHTK = self.qkv(hidden_BTD).view(B, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
-        scores_BHTT = (q_BHTK * (D // self.num_heads) ** -0.5) @ k_BHTK.transpose(-1, -2)
-        weights_BHTT = (scores_BHTT + bias_B11T.to(scores_BHTT.dtype)).softmax(-1).to(v_BHTK.dtype)
-        context_BHTK = dropout(weights_BHTT, self.attention_dropout_prob, dropout_key, site) @ v_BHTK
+        context_BHTK = attention(q_BHTK, k_BHTK, v_BHTK, bias_B11T, self.attention_dropout_prob, dropout_key, site)
         attended_BTD = self.attention_output(context_BHTK.transpose(1, 2).reshape(B, T, D))
         hidden_BTD = self.attention_norm(hidden_BTD + dropout(attended_BTD, self.hidden_dropout_prob, dropout_key, site + 1))
         inner_BTD = self.ffn_out(self.activation(self.ffn_in(hidden_BTD)))
@@ -49,7 +48,12 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Embeddings, layers and the pooler over the first token."""
+    """Embeddings, layers and the pooler over the first token.
+
+    `recompute` may be set: a layer's inner values are then computed again in backward and not kept, which costs a third of a step and gives the same bits.
+    """
+
+    recompute = False
 
     def __init__(self, config: ErnieConfig) -> None:
         super().__init__()
@@ -76,7 +80,11 @@ class Encoder(nn.Module):
         padding_BT = torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device) >= batch.lengths[:, None]
         bias_B11T = torch.zeros(padding_BT.shape, device=hidden_BTD.device).masked_fill(padding_BT, MASKED)[:, None, None, :]
         for i, layer in enumerate(self.layers):
-            hidden_BTD = layer(hidden_BTD, bias_B11T, dropout_key, 1 + _SITES_PER_LAYER * i)
+            inputs = (hidden_BTD, bias_B11T, dropout_key, 1 + _SITES_PER_LAYER * i)
+            if self.recompute and torch.is_grad_enabled():
+                hidden_BTD = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                hidden_BTD = layer(*inputs)
         return hidden_BTD, torch.tanh(self.pooler(hidden_BTD[:, 0]))
 
 

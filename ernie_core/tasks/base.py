@@ -110,6 +110,8 @@ class Task:
         name_labels: the same where it depends on the (complete) options.
         candidates: (document, complete options) -> (class, bin) of each candidate for a row. Pass 1 counts them, so that `build` can
             sample a class or a bin down to a number that holds for the whole corpus; None for most.
+        long_rows: whether its rows may be as long as a recipe's long rows (`prepare.long_rows`). Tasks with negatives from the pool have
+            none: pool and candidates are of the length of short rows, and a longer row would give its label away.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Task:
     label_names: tuple[str, ...] = ()
     name_labels: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     candidates: Callable[[Document, Mapping[str, Any]], Iterator[tuple[int, str]]] | None = None
+    long_rows: bool = False
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's defaults overlaid with a recipe's `options`.

@@ -117,5 +117,13 @@ def _token_labels(piece: Piece, context: BuildContext) -> Iterator[int]:
 
 
 TASK = Task(
-    NAME, 1, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision", label_names=("lower case", "capitalised")
+    NAME,
+    1,
+    "token",
+    2,
+    build,
+    "Sun et al. 2020 (ERNIE 2.0), section 4.2.1",
+    metric="average_precision",
+    label_names=("lower case", "capitalised"),
+    long_rows=True,
 )

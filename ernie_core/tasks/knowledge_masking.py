@@ -32,4 +32,4 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
         drops["empty_document"] += empty
 
 
-TASK = Task("knowledge_masking", 0, "mask", 0, build, "Sun et al. 2019 (ERNIE 1.0), section 3.2", metric="loss")
+TASK = Task("knowledge_masking", 0, "mask", 0, build, "Sun et al. 2019 (ERNIE 1.0), section 3.2", metric="loss", long_rows=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ernie_core.data.batches import Batch, collate, split_rows
 from ernie_core.data.masking import BASIC_CODE, MASK_TYPES, WORD_CODE, mask_rows, unit_code
-from ernie_core.data.order import Cursor, TaskOrder, rank_slice
+from ernie_core.data.order import ANY_LENGTH, Cursor, TaskOrder, rank_slice
 from ernie_core.data.rows import Rows
 from ernie_core.errors import IntegrityError
 from ernie_core.seeding import combine, generator, key
@@ -21,6 +21,8 @@ from ernie_core.tasks.base import Task
 LM_MODES = ("always", "own_task")
 CHAIN_START = "0" * 64
 VALID_EPOCH = "valid"
+LONG = ", long rows"
+"""Behind a task's name: its place in its long rows."""
 
 
 class RowSource(Protocol):
@@ -45,19 +47,21 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A task, its training rows and their order."""
+    """A task, its training rows and their order; `long_order`: of its long rows, for the long stage, None where it has none."""
 
     task: Task
     rows: RowSource
     order: TaskOrder
+    long_order: TaskOrder | None = None
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: the task of each iteration (`schedule.task_sequence`) and what masking hides in it (`masking.MASK_UNITS`)."""
+    """One stage: the task of each iteration (`schedule.task_sequence`), what masking hides in it (`masking.MASK_UNITS`), and whether it reads long rows."""
 
     sequence: Sequence[str]
     mask_unit: str
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,9 @@ class PretrainFeed:
         self._stage_ends = np.cumsum([len(stage.sequence) for stage in self.stages])
         self.num_steps = int(self._stage_ends[-1])
         self.step = 0
-        self._cursors = {name: Cursor() for name in self._sources}
+        self._orders = {name: source.order for name, source in self._sources.items()}
+        self._orders |= {name + LONG: source.long_order for name, source in self._sources.items() if source.long_order is not None}
+        self._cursors = {place: Cursor() for place in self._orders}
         self._chain = CHAIN_START
 
     def stage_of(self, step: int) -> tuple[int, int, int]:
@@ -160,23 +166,24 @@ class PretrainFeed:
         stage, inside, _ = self.stage_of(self.step)
         name = self.stages[stage].sequence[inside]
         source = self._sources[name]
-        cursor = self._cursors[name]
-        batch, after = source.order.next(cursor)
-        total = source.order.num_rows
-        done = source.order.progress(after)[0] if after.epoch == batch.epoch else total
+        place = name + LONG if self.stages[stage].long and source.long_order is not None else name
+        order = self._orders[place]
+        batch, after = order.next(self._cursors[place])
+        total = order.num_rows
+        done = order.progress(after)[0] if after.epoch == batch.epoch else total
         ids = source.rows.sample_ids(batch.groups, batch.rows)
         unit = self.stages[stage].mask_unit if self._lm_mode == "always" or source.task.level == "mask" else None
         codes = None if unit is None else _unit_codes(source.rows, batch.groups, unit, self._reading.seed, batch.epoch)
         mine = rank_slice(len(ids), self._rank, self._world)
         rows = read_rows(source.rows, source.task, batch.groups[mine], batch.rows[mine], self._reading.seed, batch.epoch)
         batches = list(_micro_batches(rows, None if codes is None else codes[mine], source.task, self._reading, batch.epoch))
-        self._cursors[name] = after
+        self._cursors[place] = after
         self._chain = chain_hash(self._chain, ids)
         self.step += 1
         return FeedStep(
             task=name, task_id=source.task.task_id, stage=stage, epoch=batch.epoch, progress=(done, total),
             file=source.rows.file_of(int(batch.groups[0])), mask_type="none" if codes is None else MASK_TYPES[int(codes[0])],
-            batches=batches, global_sample_ids=ids, tokens=source.order.tokens(batch), chain=self._chain,
+            batches=batches, global_sample_ids=ids, tokens=order.tokens(batch), chain=self._chain,
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
@@ -194,17 +201,17 @@ class PretrainFeed:
         """
         cursors = {name: Cursor(*map(int, place)) for name, place in state["cursors"].items()}
         step = int(state["step"])
-        if set(cursors) != set(self._sources) or not 0 <= step <= self.num_steps:
+        if set(cursors) != set(self._orders) or not 0 <= step <= self.num_steps:
             raise IntegrityError(
                 "E-FEED-STATE", "the checkpoint's place in the data is of another run",
-                expected=f"tasks {', '.join(sorted(self._sources))} and at most {self.num_steps} steps",
+                expected=f"tasks {', '.join(sorted(self._orders))} and at most {self.num_steps} steps",
                 found=f"tasks {', '.join(sorted(cursors))} at step {step}", fix="resume with the recipe that began the run, or give a new name",
             )  # fmt: skip
         self._cursors, self.step, self._chain = cursors, step, str(state["chain"])
 
 
 def validation_batches(
-    rows: RowSource, task: Task, reading: Reading, *, max_rows: int, mask_unit: str | None, rank: int = 0, world: int = 1
+    rows: RowSource, task: Task, reading: Reading, *, max_rows: int, mask_unit: str | None, up_to: int = ANY_LENGTH[1], rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
     """Yield the same validation batches whenever asked: rows spread evenly over the shards, drawn and masked with epoch key "valid".
 
@@ -214,16 +221,18 @@ def validation_batches(
         reading: how rows become micro-batches.
         max_rows: most rows to read.
         mask_unit: what to mask, or None for unmasked input.
+        up_to: tokens of the longest row to read: positions that no stage has trained yet say nothing.
         rank, world: this rank yields every world-th batch; the batches themselves do not depend on it.
     """
     group_lengths = rows.group_lengths
-    sizes = np.array([len(lengths) for lengths in group_lengths], dtype=np.int64)
+    readable = [np.flatnonzero(lengths <= up_to) for lengths in group_lengths]
+    sizes = np.array([len(rows_of) for rows_of in readable], dtype=np.int64)
     total = int(sizes.sum())
     count = min(total, max_rows)
     flat = np.arange(count, dtype=np.int64) * total // max(1, count)
     ends = np.cumsum(sizes)
     groups = np.searchsorted(ends, flat, side="right")
-    inside = flat - (ends - sizes)[groups]
+    inside = np.array([readable[g][i] for g, i in zip(groups.tolist(), (flat - (ends - sizes)[groups]).tolist(), strict=True)], dtype=np.int64)
     lengths = np.array([group_lengths[g][r] for g, r in zip(groups.tolist(), inside.tolist(), strict=True)], dtype=np.int64)
     by_length = np.argsort(lengths, kind="stable")  # less padding
     parts = [by_length[part] for part in split_rows(lengths[by_length], reading.device_tokens)][rank::world]

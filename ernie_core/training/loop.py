@@ -22,8 +22,8 @@ from ernie_core.failpoints import failpoint
 from ernie_core.model.embeddings import TorchBatch
 from ernie_core.model.heads import LossSum
 from ernie_core.seeding import key
-from ernie_core.training.optim import clip_gradients, set_learning_rate
-from ernie_core.training.precision import autocast
+from ernie_core.training.optim import clip_gradients, scale_gradients, set_learning_rate
+from ernie_core.training.precision import LossScale, autocast
 from ernie_core.training.worker import Worker
 
 MAX_BAD_STEPS = 3
@@ -71,6 +71,9 @@ class StepResult(Generic[StepT]):
         grad_norm: global norm before clipping.
         tokens: real tokens of the global batch.
         seconds: wall time of the step, waiting for data included.
+        data_seconds: of these, waiting for data.
+        places: places of this rank's micro-batches, padding included.
+        loss_scale: factor on the loss in backward; 1 but for fp16.
         skipped: numbers were not finite: nothing was updated.
         feed: what the feed gave.
     """
@@ -83,6 +86,9 @@ class StepResult(Generic[StepT]):
     grad_norm: float
     tokens: int
     seconds: float
+    data_seconds: float
+    places: int
+    loss_scale: float
     skipped: bool
     feed: StepT
 
@@ -116,6 +122,7 @@ def train(
     validate: Callable[[int], None],
     should_stop: Callable[[], bool],
     skipped: Sequence[int] = (),
+    loss_scale: LossScale | None = None,
 ) -> Outcome:
     """Train from `start_step` steps done to `total_steps`, on every rank alike.
 
@@ -136,18 +143,25 @@ def train(
         validate_every: steps between calls of validate(steps done), after the save, also after the last step; 0 = never.
         should_stop: asked after each step; true on any rank stops all.
         skipped: steps skipped before `start_step`.
+        loss_scale: of fp16, at `start_step`; None = a fresh one.
 
     Raises:
         DivergedError: E-DIVERGED, three steps in a row gave numbers that are not finite.
     """
-    gone_bad = list(skipped)
+    gone_bad, excused = list(skipped), set[int]()
+    scaling = loss_scale or LossScale(precision)
     for step in range(start_step + 1, total_steps + 1):
         begun = time.perf_counter()
         taken = feed.next()
-        rate = lr_at(step - 1)
-        sums = _forward_backward(model, taken.batches, worker, loss_weights, precision, (dropout_seed, "dropout", step, worker.rank))
+        waited = time.perf_counter() - begun
+        rate, scale = lr_at(step - 1), scaling.scale
+        scaled = {name: weight * scale for name, weight in loss_weights.items()}
+        sums = _forward_backward(model, taken.batches, worker, scaled, precision, (dropout_seed, "dropout", step, worker.rank))
+        scale_gradients(model.parameters(), 1 / scale)
         grad_norm = clip_gradients(model.parameters(), clip_norm)
         bad = not all(map(math.isfinite, (grad_norm, *sums.losses.values())))
+        if scaling.update(finite=not bad):
+            excused.add(step)
         if bad:
             gone_bad.append(step)
         else:
@@ -158,9 +172,10 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         failpoint("train.before_report")
         seconds = time.perf_counter() - begun
-        on_step(StepResult(step, rate, sums.losses, sums.correct, sums.counts, grad_norm, sums.tokens, seconds, bad, taken))
+        places = sum(batch.token_ids.size for batch in taken.batches)
+        on_step(StepResult(step, rate, sums.losses, sums.correct, sums.counts, grad_norm, sums.tokens, seconds, waited, places, scale, bad, taken))
         failpoint("train.after_report")
-        _check_diverged(gone_bad, step)
+        _check_diverged([s for s in gone_bad if s not in excused], step)
         stop = worker.any(should_stop())
         if save_every and (stop or _due(step, save_every, total_steps)):
             save(step, tuple(gone_bad))

@@ -38,6 +38,13 @@ def reset(optimizer: torch.optim.Optimizer) -> None:
     optimizer.state.clear()
 
 
+def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> None:
+    """Multiply all gradients by `factor`; nothing is touched for a factor of 1."""
+    present = [p.grad for p in parameters if p.grad is not None]
+    if factor != 1.0 and present:
+        torch._foreach_mul_(present, factor)
+
+
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
     """Scale gradients so that their global L2 norm is at most `max_norm`.
 

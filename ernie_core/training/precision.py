@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 
-PRECISIONS = ("bf16", "fp32")
+PRECISIONS = ("bf16", "fp16", "fp32")
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+START_SCALE, LEAST_SCALE, MOST_SCALE = 2.0**16, 1.0, 2.0**24
+GROWTH_STEPS = 1000
+"""Finite steps in a row after which the scale doubles."""
 
 
 def resolve(precision: str) -> str:
@@ -26,8 +32,49 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Return the context for a forward pass.
 
     Args:
-        precision: "bf16" = matrix products in bfloat16; "fp32" = no change.
+        precision: "bf16" or "fp16" = matrix products in that type; "fp32" = no change.
         device: of the model.
     """
     assert precision in PRECISIONS, precision
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, dtype=_TYPES[precision], enabled=precision != "fp32")
+
+
+class ScaleState(TypedDict):
+    """What a checkpoint keeps of a `LossScale`."""
+
+    scale: float
+    good: int
+
+
+class LossScale:
+    """Factor on the loss that keeps float16 gradients from vanishing; 1 for ever in other arithmetic.
+
+    A step whose gradients are not finite is left out whole and halves the scale; `GROWTH_STEPS` finite ones in a row double it. Scales are
+    powers of two, so scaling rounds nothing. (The reference starts at 102400, shrinks by 0.8, and lets Adam step on zeroed gradients: ernie.md 6.3.)
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.dynamic = precision == "fp16"
+        self.scale = START_SCALE if self.dynamic else 1.0
+        self._good = 0
+
+    def update(self, *, finite: bool) -> bool:
+        """Take note of a step. Returns whether a step that was not finite is no sign of divergence: the scale could still go down."""
+        if not self.dynamic:
+            return False
+        if finite:
+            self._good += 1
+            if self._good == GROWTH_STEPS:
+                self.scale, self._good = min(self.scale * 2, MOST_SCALE), 0
+            return False
+        excused = self.scale > LEAST_SCALE
+        self.scale, self._good = max(self.scale / 2, LEAST_SCALE), 0
+        return excused
+
+    def state(self) -> ScaleState:
+        """Return what a checkpoint keeps."""
+        return {"scale": self.scale, "good": self._good}
+
+    def load_state(self, state: ScaleState) -> None:
+        """Go on from a `state()`."""
+        self.scale, self._good = state["scale"], state["good"]

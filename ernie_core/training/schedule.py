@@ -73,6 +73,18 @@ def _check_plan(schedule: str, entering: Sequence[Sequence[str]], iterations: Ma
         raise RecipeError("E-SCHEDULE", f"{', '.join(outside)} has iterations but enters no stage", fix=fix)
 
 
+def long_stage(iterations: Mapping[str, int], share: float) -> tuple[dict[str, int], dict[str, int]]:
+    """Cut each task's iterations into those on short rows and those of the last stage, on long rows (TASKS, Defaults: the last 10 %).
+
+    Returns:
+        (iterations before, iterations of the long stage; tasks with none are left out of it). A task keeps at least one before.
+
+    Example: ``long_stage({"a": 20, "b": 3}, 0.1)`` -> ``({"a": 18, "b": 3}, {"a": 2})``.
+    """
+    late = {task: min(round(count * share), count - 1) for task, count in iterations.items()}
+    return {task: count - late[task] for task, count in iterations.items()}, {task: count for task, count in late.items() if count}
+
+
 def task_sequence(plan: Sequence[Mapping[str, int]], stage: int, seed: int) -> list[str]:
     """Return the task of every iteration of stage `stage` (from 0): a seeded permutation of exactly the planned counts.
 

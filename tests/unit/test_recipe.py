@@ -109,7 +109,7 @@ pretrain:
   batch_tokens: 0
   batch_tokens: 2048
   clip_norm: .inf
-  precision: fp16
+  precision: fp8
 """
     found = problems(tmp_path, text)
     wanted = [
@@ -122,7 +122,7 @@ pretrain:
         "r.yaml:10 pretrain.learning_rat: unknown key, expected one of learning_rate, ",
         "r.yaml:11 pretrain.weight_decay: ",
         "r.yaml:14 pretrain.clip_norm: Input should be a finite number, found inf",
-        "r.yaml:15 pretrain.precision: Input should be 'auto', 'bf16' or 'fp32', found 'fp16'",
+        "r.yaml:15 pretrain.precision: Input should be 'auto', 'bf16', 'fp16' or 'fp32', found 'fp8'",
     ]
     for start in wanted:
         assert any(line.startswith(start) for line in found), (start, found)
@@ -291,7 +291,7 @@ def every_section(kind: type[BaseModel]) -> set[type[BaseModel]]:
 
 def test_every_field_has_a_meaning() -> None:
     sections = every_section(Recipe)
-    assert len(sections) == 9
+    assert len(sections) == 10
     assert [f"{s.__name__}.{name}" for s in sections for name, info in s.model_fields.items() if not info.description] == []
 
 
@@ -299,7 +299,7 @@ def test_the_fields_that_do_not_change_results_are_exactly_these() -> None:
     free = {f"{s.__name__}.{name}" for s in every_section(Recipe) for name, info in s.model_fields.items() if not changes_results(info)}
     assert free == {
         "Recipe.root", "Recipe.workers", "Recipe.tracking", "Tracking.uri", "Tracking.experiment", "Pretrain.device_tokens", "Pretrain.workers",
-        "Pretrain.save_steps", "Pretrain.skip_steps", "Pretrain.keep_checkpoints", "Corpus.max_files", "Corpus.max_expanded_bytes",
+        "Pretrain.save_steps", "Pretrain.skip_steps", "Pretrain.keep_checkpoints", "Pretrain.recompute", "Corpus.max_files", "Corpus.max_expanded_bytes",
     }  # fmt: skip
 
 

@@ -1,0 +1,49 @@
+"""The fused and the written-out attention are one function, and the fused one's dropout keeps no state."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ernie_core.model.attention import attention, fused, written_out
+
+CPU = torch.device("cpu")
+
+
+def inputs(device: torch.device) -> tuple[torch.Tensor, ...]:
+    draw = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(3, 2, 9, 4, generator=draw).to(device).requires_grad_() for _ in range(3))
+    padding = torch.arange(9) >= torch.tensor([9, 4, 1])[:, None]
+    return q, k, v, torch.zeros(3, 9).masked_fill(padding, -10000.0)[:, None, None, :].to(device)
+
+
+def test_both_give_the_same_values_and_gradients() -> None:
+    found = []
+    for attend in (written_out, fused):
+        q, k, v, bias = inputs(CPU)
+        out = attend(q, k, v, bias, 0.1, None, 3)
+        out.square().sum().backward()
+        found.append((out.detach(), q.grad, k.grad, v.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def _same_masks(device: torch.device) -> None:
+    q, k, v, bias = inputs(device)
+    first, other_site, again = (fused(q, k, v, bias, 0.5, 7, site) for site in (1, 2, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other_site)
+    mean = torch.stack([fused(q, k, v, bias, 0.1, 7, site).detach() for site in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, fused(q, k, v, bias, 0.1, None, 0).detach(), atol=0.05, rtol=0.05)
+
+
+def test_dropout_of_the_fused_kernel_depends_on_key_and_site_alone() -> None:
+    _same_masks(CPU)
+
+
+@pytest.mark.gpu
+def test_on_a_card_the_fused_kernel_is_used_and_keeps_no_state() -> None:
+    card = torch.device("cuda")
+    _same_masks(card)
+    q, k, v, bias = inputs(card)
+    assert torch.equal(attention(q, k, v, bias, 0.5, 7, 1), fused(q, k, v, bias, 0.5, 7, 1))

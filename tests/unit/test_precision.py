@@ -1,0 +1,76 @@
+"""fp16: the loss is scaled, a step that overflows is left out whole, and the scale finds its way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_loop import ListFeed, Run, assert_close
+from training_helper import make_batch
+
+from ernie_core.errors import DivergedError
+from ernie_core.training import precision
+from ernie_core.training.precision import GROWTH_STEPS, LEAST_SCALE, MOST_SCALE, START_SCALE, LossScale
+
+
+def test_an_overflow_halves_the_scale_and_many_good_steps_double_it() -> None:
+    scaling = LossScale("fp16")
+    assert scaling.update(finite=False), "the scale could go down: no sign of divergence"
+    assert scaling.scale == START_SCALE / 2
+    for _ in range(GROWTH_STEPS - 1):
+        scaling.update(finite=True)
+    assert scaling.scale == START_SCALE / 2
+    again = LossScale("fp16")
+    again.load_state(scaling.state())
+    for one in (scaling, again):
+        one.update(finite=True)
+        assert one.scale == START_SCALE
+    while scaling.scale > LEAST_SCALE:
+        assert scaling.update(finite=False)
+    assert not scaling.update(finite=False), "at the least scale it is not the scale's fault"
+    scaling.load_state({"scale": MOST_SCALE, "good": GROWTH_STEPS - 1})
+    scaling.update(finite=True)
+    assert scaling.scale == MOST_SCALE
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp32"])
+def test_other_arithmetic_is_never_scaled(name: str) -> None:
+    scaling = LossScale(name)
+    assert not scaling.update(finite=False)
+    assert scaling.scale == 1.0
+
+
+def test_a_step_that_overflows_changes_nothing_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "START_SCALE", 2.0**36)
+    before: dict[str, torch.Tensor] = {}
+
+    def watch(model: torch.nn.Module) -> None:
+        before.update({name: p.detach().clone() for name, p in model.named_parameters()})
+
+    run = Run(ListFeed([[make_batch("same")]] * 60), 60, hook=watch, precision="fp16")
+    left_out = [s.step for s in run.steps if s.skipped]
+    assert left_out[:4] == [1, 2, 3, 4], "more than three overflows in a row are no divergence"
+    assert len(left_out) < 30
+    assert [s.loss_scale for s in run.steps[:4]] == [2.0**36, 2.0**35, 2.0**34, 2.0**33]
+    assert run.steps[-1].losses["lm"] < 0.5 * run.steps[0].losses["lm"]
+    alone = Run(ListFeed([[make_batch("same")]] * 4), 4, precision="fp16")
+    assert all(s.skipped for s in alone.steps)
+    assert all(torch.equal(value, before[name]) for name, value in alone.weights().items())
+
+
+def test_the_scale_does_not_change_the_gradients() -> None:
+    plain = Run(ListFeed([[make_batch("one")]]), 1, precision="fp32")
+    scaled = Run(ListFeed([[make_batch("one")]]), 1, precision="fp16")
+    assert_close(plain.gradients[0], scaled.gradients[0], 3e-3)
+    assert scaled.steps[0].loss_scale == START_SCALE
+    assert scaled.steps[0].losses["lm"] == pytest.approx(plain.steps[0].losses["lm"], rel=2e-3)
+
+
+def test_numbers_that_stay_bad_at_the_least_scale_end_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "START_SCALE", 4.0)
+
+    def poison(model: torch.nn.Module) -> None:
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+
+    with pytest.raises(DivergedError):
+        Run(ListFeed([[make_batch("same")]] * 9), 9, hook=poison, precision="fp16")
