@@ -42,7 +42,7 @@ def _mcc(sums: NDArray[Any]) -> NDArray[np.float64]:
     """Return (tp tn - fp fn) / sqrt((tp + fp)(tp + fn)(tn + fp)(tn + fn)), written in the sums kept; the root in two halves, for int64's range."""
     _, rows, predicted, gold, both = (sums[..., i].astype(np.float64) for i in range(5))
     spread = np.sqrt(predicted * (rows - predicted)) * np.sqrt(gold * (rows - gold))
-    return np.where((rows > 0) & (spread == 0), 0.0, ratio(rows * both - predicted * gold, spread))
+    return np.clip(np.where((rows > 0) & (spread == 0), 0.0, ratio(rows * both - predicted * gold, spread)), -1, 1)
 
 
 ACCURACY = Metric("accuracy", COLUMNS, _accuracy)

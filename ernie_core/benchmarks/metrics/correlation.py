@@ -25,7 +25,7 @@ def correlation_counts(gold: NDArray[Any], predicted: NDArray[Any]) -> Counts:
 
     Args:
         gold: float[n], the true numbers.
-        predicted: float[n]; where one is not finite both correlations are undefined.
+        predicted: float[n]; Pearson is undefined where one is not finite, Spearman too where one is NaN.
 
     Returns:
         float64[n, 11] with the columns of `COLUMNS`: 1, then x, y, x², y², xy of the values, then of the ranks.
@@ -46,7 +46,7 @@ def _centred(values: NDArray[Any]) -> NDArray[np.float64]:
         return np.full(len(found), np.nan)
     found = found - found[0]  # the mean of equal values need not equal them; that of zeros does
     found -= found.mean()
-    return found / (np.abs(found).max() or 1.0)
+    return np.asarray(found / (np.abs(found).max() or 1.0))
 
 
 def _correlation(rows: NDArray[Any], moments: NDArray[Any]) -> NDArray[np.float64]:
@@ -56,7 +56,7 @@ def _correlation(rows: NDArray[Any], moments: NDArray[Any]) -> NDArray[np.float6
     varies = (spread_x > _FLAT * rows * xx) & (spread_y > _FLAT * rows * yy)
     out = np.full(np.shape(rows), np.nan)
     np.divide(rows * xy - x * y, np.sqrt(np.where(varies, spread_x, 1)) * np.sqrt(np.where(varies, spread_y, 1)), out=out, where=varies)
-    return np.clip(out, -1, 1)
+    return np.asarray(np.clip(out, -1, 1))
 
 
 PEARSON = Metric("pearson", COLUMNS, lambda sums: _correlation(sums[..., 0], sums[..., 1:6]))

@@ -45,7 +45,7 @@ def ranking_counts(gold: NDArray[np.integer[Any]], scores: NDArray[np.floating[A
     found = before[1:] - before[first][group]  # right ones of the group up to this rank
 
     def summed(values: NDArray[Any]) -> NDArray[np.float64]:
-        return np.bincount(group, weights=values, minlength=len(ids))
+        return np.bincount(group, weights=values, minlength=len(ids)).astype(np.float64)
 
     wanted = summed(right)
     precision = np.divide(summed(right * found / rank), wanted, out=np.zeros(len(ids)), where=wanted > 0)

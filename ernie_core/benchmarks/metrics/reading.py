@@ -27,9 +27,9 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 def chinese_scores(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
     """Return (exact match, F1) of an answer, as CMRC2018's script v5 does.
 
-    Both sides are lower-cased and stripped, and lose the script's punctuation marks (some of those in use, “……” and ‘ not among them).
-    Exact match compares what is left. F1 cuts it into units, one for each of U+4E00 to U+9FA5 and NLTK's words for what stands between,
-    and counts the longest run of units that stands in both: precision over the prediction's units, recall over the gold's, best of the golds.
+    Both sides are lower-cased and stripped, and lose the script's punctuation marks (… and ‘ are not among them). Exact match
+    compares what is left. F1 cuts it into units, one for each of U+4E00 to U+9FA5 and NLTK's words for what stands between, and counts the
+    longest run of units that stands in both: precision over the prediction's units, recall over the gold's, best of the golds.
 
     An empty prediction has 0, 0; but where nothing is left of a gold either, exact match is 1 and F1 0, as in the script. The script
     splits other text into sentences before words, by data that must be downloaded; we do not, so a full stop inside a run of such text
