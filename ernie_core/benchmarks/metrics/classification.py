@@ -39,9 +39,9 @@ def _f1(sums: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _mcc(sums: NDArray[Any]) -> NDArray[np.float64]:
-    """Return (tp tn - fp fn) / sqrt((tp + fp)(tp + fn)(tn + fp)(tn + fn)), written in the sums kept; the root in two halves, for int64's range."""
+    """Return (tp tn - fp fn) / sqrt((tp + fp)(tp + fn)(tn + fp)(tn + fn)), written in the sums kept; in float64, as the product is beyond int64."""
     _, rows, predicted, gold, both = (sums[..., i].astype(np.float64) for i in range(5))
-    spread = np.sqrt(predicted * (rows - predicted)) * np.sqrt(gold * (rows - gold))
+    spread = np.sqrt((predicted * (rows - predicted)) * (gold * (rows - gold)))
     return np.clip(np.where((rows > 0) & (spread == 0), 0.0, ratio(rows * both - predicted * gold, spread)), -1, 1)
 
 
