@@ -106,15 +106,19 @@ def test_correlation_does_not_cancel_far_from_zero_nor_overflow() -> None:
 
 def test_correlation_is_undefined_where_one_side_does_not_vary() -> None:
     gold = np.array([1.0, 2.0, 4.0])
-    for found in (np.full(3, 0.1), np.array([1.0, np.nan, 2.0])):
+    for found in (np.full(3, 5.0), np.full(3, 0.1), np.array([1.0, np.nan, 2.0])):
         assert [m.of(correlation_counts(gold, found)) for m in (PEARSON, SPEARMAN, PEARSON_SPEARMAN)] == [None] * 3
         assert PEARSON.of(correlation_counts(found, gold)) is None
     assert PEARSON.of(correlation_counts(gold, np.array([1.0, np.inf, 2.0]))) is None
-    for rows in (0, 1):
-        assert SPEARMAN.of(correlation_counts(gold[:rows], gold[:rows])) is None
-    drawn = np.tile(correlation_counts(gold, gold[::-1].copy())[1], (7, 1))  # a bootstrap draw of one row, again and again
-    assert PEARSON.of(drawn) is None
+    for size in (0, 1):
+        assert SPEARMAN.of(correlation_counts(gold[:size], gold[:size])) is None
+    rows = correlation_counts(*generator("one row").normal(size=(2, 300)))
+    for times in (2, 7, 300):  # a bootstrap draw of one row, again and again: rounding is no variance
+        assert np.isnan(PEARSON.score(np.stack([np.tile(row, (times, 1)).sum(axis=0) for row in rows]))).all()
     assert PEARSON.of(correlation_counts(gold[:2], gold[:2])) == 1.0
+    level = np.full(1000, 0.1)
+    assert level.mean() != 0.1
+    assert PEARSON.of(correlation_counts(np.arange(1000.0), level)) is None
 
 
 def test_a_draw_of_rows_has_scipys_pearson_of_that_draw_and_ranks_of_the_whole_sample() -> None:

@@ -40,12 +40,11 @@ def correlation_counts(gold: NDArray[Any], predicted: NDArray[Any]) -> Counts:
 
 
 def _centred(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return values minus their mean over the largest distance from it, in [-1, 1]: exactly 0 where all are equal, NaN where one is not finite."""
+    """Return values minus their mean over the largest distance from it, in [-1, 1], all one number where all are equal; NaN where one is not finite."""
     found = np.asarray(values, dtype=np.float64)
     if not len(found) or not np.isfinite(found).all():
         return np.full(len(found), np.nan)
-    found = found - found[0]  # the mean of equal values need not equal them; that of zeros does
-    found -= found.mean()
+    found = found - found.mean()
     return np.asarray(found / (np.abs(found).max() or 1.0))
 
 
