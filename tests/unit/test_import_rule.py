@@ -21,6 +21,7 @@ OWNERS = {
     "mlflow": {"pipelines/tracking.py"},
     "jieba": {"corpus_prep/segment.py"},
     "rjieba": {"corpus_prep/segment.py"},
+    "nltk": {"ernie_core/benchmarks/metrics/reading.py"},
     "opencc": {"ernie_core/normalise.py"},
     "yaml": {"pipelines/recipe.py"},
     "ray.data": {"corpus_prep/flow.py"},

@@ -37,7 +37,7 @@ def paired_difference(first: Counts, second: Counts, metric: Metric, *, seed: in
     the same seed and sees the same test examples), and takes the difference of the two medians over seeds.
 
     Args:
-        first, second: int64[S, n, K], the counts of each arm's S seeds on the n test examples.
+        first, second: int64 or float64[S, n, K], the counts of each arm's S seeds on the n test examples.
         metric: whose counts these are.
         seed: of the draws.
         draws: number of resamples.
