@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ class JsonLines(Columns):
         Raises:
             InputError: E-BENCH-MISSING, E-BENCH-PACKED, E-BENCH-EMPTY, E-BENCH-ROW (encoding, no JSON object, text, label).
         """
-        text = file_text(path)
+        text, path = file_text(path), existing(path)
         lines = text.removesuffix("\n").split("\n") if text else []
-        return self.collect(((f"{existing(path)}:{n}", line) for n, line in enumerate(lines, 1)), self._fields, path, benchmark)
+        return self.collect(((f"{path}:{n}", line) for n, line in enumerate(lines, 1)), self._fields, path, benchmark)
 
     def _fields(self, line: str) -> dict[str, str]:
         try:
@@ -48,16 +48,15 @@ class JsonObject(Columns):
 
     def read(self, path: Path, benchmark: Benchmark) -> Subset:
         """Read one file; errors are those of `JsonLines.read`, and a wrong row is named by its id."""
-        return self.collect(self._rows(path, benchmark), lambda row: fields_of(row[1], self) | {"id": row[0]}, path, benchmark)
-
-    def _rows(self, path: Path, benchmark: Benchmark) -> Iterator[tuple[str, tuple[str, Any]]]:
+        text, path = file_text(path), existing(path)
         try:
-            rows = json.loads(file_text(path))
+            rows = json.loads(text)
         except json.JSONDecodeError as e:
-            raise bad_row(benchmark, f"{existing(path)}:{e.lineno}", "JSON", e.msg, fix="get the file again") from None
+            raise bad_row(benchmark, f"{path}:{e.lineno}", "JSON", e.msg, "get the file again") from None
         if not isinstance(rows, dict):
-            raise bad_row(benchmark, str(existing(path)), "one JSON object of all rows", type(rows).__name__)
-        yield from ((f"{existing(path)}: {key}", (key, row)) for key, row in rows.items())
+            raise bad_row(benchmark, str(path), "one JSON object of all rows", type(rows).__name__)
+        records = ((f"{path}: {key}", (key, row)) for key, row in rows.items())
+        return self.collect(records, lambda row: fields_of(row[1], self) | {"id": row[0]}, path, benchmark)
 
 
 def fields_of(row: Any, columns: Columns) -> dict[str, str]:

@@ -44,7 +44,7 @@ def file_text(path: Path, encoding: str = "utf-8") -> str:
     if path.suffix in _UNPACK:
         try:
             raw = _UNPACK[path.suffix](raw)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as e:
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as e:
             raise InputError("E-BENCH-PACKED", "cannot unpack a benchmark's file", where=str(path), found=str(e), fix="get the file again") from e
     try:
         text = raw.decode(encoding)
