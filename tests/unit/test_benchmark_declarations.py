@@ -109,6 +109,8 @@ def test_real_files_have_the_published_rows_and_only_known_labels(
     if not hidden and benchmark.labels:
         assert {label for e in found.examples for label in e.labels} == set(range(len(benchmark.labels)))
     assert len({e.id for e in found.examples}) == rows
+    if benchmark.language == "en" and subset == "test":
+        assert [e.id for e in found.examples] == [str(i) for i in range(rows)], "GLUE's index"
 
 
 def test_every_file_there_is_named_above(test_data: Path) -> None:
