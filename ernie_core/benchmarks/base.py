@@ -53,10 +53,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Subset:
-    """The rows of one file in file order; `dropped` counts those left out by reason, such as {"ignored": 3} for labels of -100."""
+    """The rows of one file in file order; `dropped` counts those left out by reason, such as {"ignored": 3} for labels of -100.
+
+    `notes` say what the reader found out about the file, such as {"scheme": "bmes"}.
+    """
 
     examples: tuple[Example, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
