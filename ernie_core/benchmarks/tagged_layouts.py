@@ -16,6 +16,7 @@ from ernie_core.errors import InputError, printable
 JOINT = "\x02"
 SCHEMES = {"bio": "BI", "bioes": "BIES", "bmes": "BMES"}
 """The letters before the hyphen; every scheme has O as well. IOB1 and IOB2 are both "bio"."""
+_READ_AS = {"O": "O", "B": "B", "S": "B", "I": "I", "M": "I", "E": "I"}
 AUTO = "auto"
 
 
@@ -34,23 +35,19 @@ def to_bio(tags: Sequence[str], scheme: str) -> list[str]:
     ``to_bio(["I-LOC", "I-LOC", "B-LOC"], "bio")`` -> ``["B-LOC", "I-LOC", "B-LOC"]``.
     """
     letters = SCHEMES[scheme]
-    out: list[str] = []
-    before, opened = "O", ""  # `opened`: the type of a chunk that wants its E
-    for place, tag in enumerate([*tags, "O"]):
-        letter, kind = tag[:1], tag[1:]
-        if tag != "O" and (letter not in letters or len(kind) < 2 or kind[0] != "-"):
-            raise ValueError(f"O or a tag that starts with one of {', '.join(f'{x}-' for x in letters)}", f"label {tag!r}", place)
-        goes_on = letter in "IME"
-        if scheme == "bio":
-            goes_on = goes_on and before[1:] == kind
-        elif (kind if goes_on else "") != opened:
-            wanted = f"{letters[1]}{opened} or E{opened} after {before}" if opened else f"B{kind} before {tag}"
+    for tag in sorted(set(tags) - {"O"}):
+        if tag[:1] not in letters or tag[1:2] != "-" or len(tag) < 3:
+            raise ValueError(f"O or a tag that starts with one of {', '.join(f'{x}-' for x in letters)}", f"label {tag!r}", tags.index(tag))
+    if scheme == "bio":
+        return ["B" + tag[1:] if tag[0] == "I" and tag[1:] != before[1:] else tag for before, tag in itertools.pairwise(["O", *tags])]
+    opened = ""  # the type of a chunk that wants its E
+    for place, (before, tag) in enumerate(itertools.pairwise(["O", *tags, "O"])):
+        if (tag[1:] if tag[0] in "IME" else "") != opened:
+            wanted = f"{letters[1]}{opened} or E{opened} after {before}" if opened else f"B{tag[1:]} before {tag}"
             found = f"{before} {tag}" if place < len(tags) else f"{before} at the sentence's end"
             raise ValueError(f"{wanted}, in the scheme {scheme}", found, min(place, len(tags) - 1))
-        opened = kind if letter in "BIM" else ""
-        before = tag
-        out.append(tag if tag == "O" else ("I" if goes_on else "B") + kind)
-    return out[:-1]
+        opened = tag[1:] if tag[0] in "BIM" else ""
+    return [_READ_AS[tag[0]] + tag[1:] for tag in tags]
 
 
 def scheme_of(tags: Counter[str]) -> str:
