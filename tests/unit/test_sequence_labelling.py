@@ -327,6 +327,12 @@ def test_any_outputs_give_legal_tags_and_legal_best_tags_stay(lengths: list[int]
     assert not first_illegal(tags, offsets, LABELS).any()
 
 
+def test_a_score_that_is_no_number_is_the_lowest() -> None:
+    logits = np.full((1, len(LABELS)), np.nan, np.float32)
+    logits[0, O] = -7
+    assert best_tags(logits, np.array([0, 1]), LABELS).tolist() == [O]
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=3), st.data())
 @settings(max_examples=40)
 def test_no_legal_tags_score_higher(lengths: list[int], data: st.DataObject) -> None:
