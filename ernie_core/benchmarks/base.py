@@ -53,10 +53,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Subset:
-    """The rows of one file in file order; `dropped` counts those left out by reason, such as {"ignored": 3} for labels of -100."""
+    """The rows of one file in file order; `dropped` counts those left out by reason, such as {"ignored": 3} for labels of -100.
+
+    `notes` say what the reader found out about the file, such as {"scheme": "bmes"}.
+    """
 
     examples: tuple[Example, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Encoded:
         outcomes: the model's outputs -> int64 or float64[n, K], the metric's counts of each scored item. Outputs are logits:
             float32[len(samples), C] where the head reads a row, float32[tokens of all samples laid end to end, C] where it reads each token.
         answers: the model's outputs -> one JSON object an example: what a person would call the prediction.
-        truncated: samples cut to the longest length.
+        truncated: samples cut to the longest length; tagged sentences that were split into several samples, of which nothing is lost.
         values: float32[len(samples)], what a regression predicts; None elsewhere.
         token_labels: names of the samples' token labels, for heads that read each token.
     """
