@@ -169,16 +169,16 @@ def _fields(file: RawFile, record: Mapping[str, str], number: int) -> tuple[str,
     if not file.label:
         qid = record[file.index] if file.index else str(number - 2)  # line 2 holds row 0
         if not (qid.isascii() and qid.isdigit()):
-            raise _MalformedError(f"index {printable(qid, 20)!r} is no number")
+            raise _MalformedError(f"index '{printable(qid, 20)}' is no number")
         return (qid, *texts, "-1")
     raw = record[file.label]
     if file.labels:
         if raw not in file.labels:
-            raise _MalformedError(f"label {printable(raw, 20)!r} is none of {', '.join(file.labels)}")
+            raise _MalformedError(f"label '{printable(raw, 20)}' is none of {', '.join(file.labels)}")
         label = file.labels[raw]
     else:
         if not _NUMBER.fullmatch(raw) or float(raw) > _TOP_SCORE:
-            raise _MalformedError(f"score {printable(raw, 20)!r} is no number from 0 to 5")
+            raise _MalformedError(f"score '{printable(raw, 20)}' is no number from 0 to 5")
         label = raw
     return (label, *texts) if len(texts) == 1 else (*texts, label)
 
