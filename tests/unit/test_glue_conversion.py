@@ -233,8 +233,8 @@ def test_ten_of_many_malformed_rows_are_named(tmp_path: Path) -> None:
 
 def test_white_space_quotes_and_odd_line_marks_inside_a_field_stay(tmp_path: Path) -> None:
     text = ' "He said \u2028 it\u0085\x0b\x0c, \r""x" \u00a0\ufeff '
-    run(cola(tmp_path / "glue", f"\ufeffs\t1\t\t{text}\r\ns\t0\t*\t\r\n"), tmp_path / "out")
-    assert (tmp_path / "out/CoLA/train.tsv").read_bytes() == f"label\ttext_a\n1\t{text}\n0\t\n".encode()
+    run(cola(tmp_path / "glue", f"\ufeffs\t1\t\t{text}\r\ns\t0\t*\t\r\ns\t0\t*\t \r\r\n"), tmp_path / "out")
+    assert (tmp_path / "out/CoLA/train.tsv").read_bytes() == f"label\ttext_a\n1\t{text}\n0\t\n0\t \r\n".encode()
 
 
 def test_folders_that_are_absent_or_lack_files_are_named(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_equal_predictions_give_equal_bytes_in_any_order() -> None:
     mixed = {name: random.Random(1).sample(rows[name], len(rows[name])) for name in ("ax", "rte", "stsb")}
     one, two = (submission(r, said.append, partial=True) for r in (rows, mixed))
     assert one == two
+    with zipfile.ZipFile(io.BytesIO(one)) as archive:
+        assert {(i.date_time, i.create_system, i.compress_type) for i in archive.infolist()} == {((1980, 1, 1, 0, 0, 0), 3, zipfile.ZIP_STORED)}
     assert said[0] == (
         "partial, not for the leaderboard; without CoLA.tsv, MNLI-m.tsv, MNLI-mm.tsv, MRPC.tsv, QNLI.tsv, QQP.tsv, SST-2.tsv, WNLI.tsv"
     )
