@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ernie_core.errors import ErnieError, closest
-from jobs import export, fill, gc, run, shards
+from jobs import convert_glue, export, fill, gc, run, shards
 
 EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
 _EPILOG = f"""\
@@ -22,6 +22,7 @@ examples:
   ernie prepare my.yaml                             stop after the shards
   ernie fill runs/my "北京是[MASK]国的首都"          what the pretrained model puts there
   ernie export runs/my my_hf                        a folder for Hugging Face's transformers
+  ernie convert-glue glue_data glue_tsv             what Baidu's cvt.sh makes of GLUE, with no row lost
   ernie pretrain --train_filelist F --valid_filelist G --vocab_path V --ernie_config_path C      with Baidu's own arguments
 
 your own text, in my.yaml:
@@ -80,6 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("fill", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     fill.add_fill_arguments(sub)
     sub.set_defaults(handle=fill.fill)
+    text = "write GLUE's own files in ERNIE's TSV layout, losing no row"
+    sub = commands.add_parser("convert-glue", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    convert_glue.add_convert_glue_arguments(sub)
+    sub.set_defaults(handle=convert_glue.convert_glue)
     text = "take away files that killed runs left and that nothing names"
     sub = commands.add_parser("gc", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     gc.add_gc_arguments(sub)
@@ -93,7 +98,7 @@ def _dispatch(argv: list[str]) -> int:
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()
-    names = [*_STEP_HELP, "shards", "export", "fill", "gc"]
+    names = [*_STEP_HELP, "shards", "export", "fill", "convert-glue", "gc"]
     if not argv:
         parser.print_help()
         return 2
