@@ -15,8 +15,7 @@ from typing import Any
 from ernie_core.registry import pick
 
 PUBLISHED = Path(__file__).with_name("published.json")
-OURS = "pretrained"
-"""The arm that is compared with published models."""
+OURS = "pretrained"  # the arm that is compared with published models
 Score = Mapping[str, float | None]
 
 
@@ -101,8 +100,7 @@ class TableView:
 
 @dataclass(frozen=True)
 class StandIn:
-    """A benchmark that ran on other rows than the published ones: its name with a `*`, (subset, rows, what stands in or ""), and its scores
-    (subset, metric, cell)."""
+    """A benchmark that ran on other rows: its name with a `*`, (subset, rows, what stands in or ""), and (subset, metric, score)."""
 
     name: str
     subsets: tuple[tuple[str, int, str], ...]
@@ -174,7 +172,6 @@ def _scores(entry: Mapping[str, Any]) -> Mapping[str, Mapping[str, Score]]:
 
 
 def _score(mine: Mapping[str, Any], column: Column) -> Score | None:
-    """Return this run's score that may stand in a column; None where there is none, or other rows were used."""
     entry = mine.get(column.benchmark)
     return _scores(entry).get(column.subset, {}).get(column.metric) if entry is not None and entry["official"] else None
 
