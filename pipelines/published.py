@@ -8,13 +8,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ernie_core.registry import pick
 
-PUBLISHED = Path(__file__).with_name("published.json")
 OURS = "pretrained"  # the arm that is compared with published models
 Score = Mapping[str, float | None]
 
@@ -112,7 +111,7 @@ def load_published() -> Published:
 
     Example: the first row of the first table is ``PublishedRow("BERT", "base", (78.1, 77.2), {})``, of XNLI dev and test accuracy.
     """
-    content = json.loads(PUBLISHED.read_bytes())
+    content = json.loads(Path(__file__).with_name("published.json").read_bytes())
     return Published(content["source"], tuple(content["notes"]), tuple(_table(t) for t in content["tables"]))
 
 
@@ -182,11 +181,11 @@ def _our_cell(score: Score | None, references: Sequence[float]) -> Cell:
     median, low, high = score["median"], score["min"], score["max"]
     if median is None or low is None or high is None:
         return Cell("n/a")
-    return _cell(100 * median, references, f"{100 * low:.1f} to {100 * high:.1f}")
+    return replace(_cell(100 * median, references), spread=f"{100 * low:.1f} to {100 * high:.1f}")
 
 
-def _cell(value: float, references: Sequence[float], spread: str = "") -> Cell:
-    return Cell(f"{value:.1f}", spread, tuple(_points(value - r) for r in references))
+def _cell(value: float, references: Sequence[float]) -> Cell:
+    return Cell(f"{value:.1f}", deltas=tuple(_points(value - r) for r in references))
 
 
 def _points(value: float) -> str:
