@@ -16,7 +16,15 @@ from ernie_core.manifest import MANIFEST_NAME, Manifest, read_manifest, verified
 from pipelines.journal import JOURNAL_NAME, Point, read_points, series
 
 STEPS = ("import", "prepare", "pretrain", "finetune")
-METRIC_WORDS = {"accuracy": "accuracy", "chunk_f1": "chunk F1", "average_precision": "average precision", "loss": "loss"}
+METRIC_WORDS = {
+    "chunk_f1": "chunk F1",
+    "f1": "F1",
+    "em": "exact match",
+    "mrr": "MRR",
+    "mcc": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pipelines.findings import RunData, TaskFinding, headline, metric_words, per
 from pipelines.journal import series
 from pipelines.outbox import Shipped, Wanted, read_state, ui_command
 from pipelines.plots import BLUE, GREY, ORANGE, Interval, Level, Line, Unit, interval_chart, line_chart, rate_text
+from pipelines.published import load_published, published_views
 from pipelines.steps import flat
 
 REPORT_NAME = "report.html"
@@ -56,7 +57,13 @@ def render(
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"count": _count, "percent": percent, "rate": rate_text, "safe_text": lambda text: printable(str(text), 400)}
+    environment.filters |= {
+        "count": _count,
+        "percent": percent,
+        "metric": metric_words,
+        "rate": rate_text,
+        "safe_text": lambda text: printable(str(text), 400),
+    }
     page = environment.get_template("report.html.j2").render(_view(data, command))
     entry = atomic_write(out_folder / REPORT_NAME, page.encode("utf-8", "backslashreplace"))
     parents = {name: manifest.sha256 for name, manifest in data.manifests.items()}
@@ -92,6 +99,8 @@ def _view(data: RunData, command: Sequence[str]) -> dict[str, Any]:
     """Return what the template shows."""
     tasks = findings.task_findings(data)
     wanted = read_state(data.folder, Wanted)
+    published = load_published()
+    published_tables, stand_ins = published_views(data.benchmarks, published.tables, run=data.folder.name)
     return {
         "name": data.folder.name,
         "subtitle": _subtitle(data),
@@ -100,6 +109,9 @@ def _view(data: RunData, command: Sequence[str]) -> dict[str, Any]:
         "task_sentences": [(f.task, metric_words(f.metric), f.words) for f in tasks] if data.points else [],
         "arm_rows": _arm_rows(data),
         "benchmarks": [_benchmark_view(name, b) for name, b in data.benchmarks.items()],
+        "published": published,
+        "published_tables": published_tables,
+        "stand_ins": stand_ins,
         "difference_chart": _difference_chart(data),
         "lm_chart": _lm_chart(data),
         "task_charts": [(f, chart) for f in tasks if (chart := _task_chart(data, f))],
