@@ -99,10 +99,15 @@ class ErnieForBenchmark(nn.Module):
         seed: as in `ErnieForPretraining`.
         pooling: the row that classification and regression read: "cls", the pooler over [CLS] as ERNIE has it, or "mean", the mean of all its
             tokens, for a model whose pretraining has not taught [CLS] anything.
+
+    `class_weights` may be set for a classification: float32[C], the weight of each class in the loss.
     """
+
+    class_weights: Tensor | None
 
     def __init__(self, config: ErnieConfig, kind: str, num_labels: int, seed: int, pooling: str = "cls") -> None:
         super().__init__()
+        self.register_buffer("class_weights", None, persistent=False)
         assert kind in BENCHMARK_KINDS, kind
         assert pooling in POOLINGS, pooling
         self.config, self.kind, self.pooling = config, kind, pooling
@@ -137,7 +142,7 @@ class ErnieForBenchmark(nn.Module):
             loss = span_loss(self.output(features), _only(batch.token_labels), batch.lengths)
         else:
             scored = (batch.labels >= 0).nonzero().squeeze(1)
-            loss = class_loss(self.output(features.index_select(0, scored)), batch.labels[scored])
+            loss = class_loss(self.output(features.index_select(0, scored)), batch.labels[scored], self.class_weights)
         return {BENCHMARK: loss} if loss.count else {}
 
     def predict(self, batch: TorchBatch) -> Tensor:

@@ -62,10 +62,10 @@ class LossSum:
         return (self.logits.argmax(-1) == self.labels).sum()
 
 
-def class_loss(logits_NC: Tensor, labels_N: Tensor) -> LossSum:
-    """Return the cross-entropy summed over N scored items, computed in float32."""
+def class_loss(logits_NC: Tensor, labels_N: Tensor, weights_C: Tensor | None = None) -> LossSum:
+    """Return the cross-entropy, each class's weighted, summed over N scored items, computed in float32."""
     logits_NC = logits_NC.float()
-    return LossSum(functional.cross_entropy(logits_NC, labels_N, reduction="sum"), logits_NC.detach(), labels_N)
+    return LossSum(functional.cross_entropy(logits_NC, labels_N, weights_C, reduction="sum"), logits_NC.detach(), labels_N)
 
 
 def squared_loss(values_N: Tensor, labels_N: Tensor) -> LossSum:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ernie_core.benchmarks.base import Benchmark, Encoded, Outputs
-from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.data.batches import Batch, collate, split_rows
 from ernie_core.data.rows import Rows
 from ernie_core.errors import DivergedError
@@ -45,12 +45,16 @@ class Settings:
     Args:
         epochs: passes over the training rows.
         batch_size: rows in a batch.
-        learning_rate: peak; linear warmup over `warmup_share` of the steps, then linearly down.
+        learning_rate: peak; linear warmup over `warmup_share` of the steps, then linearly down, or constant under `schedule` "constant".
         eval_times: evaluations on dev, evenly spaced, the last after the last step.
         precision: see `precision.resolve`.
         dropout: everywhere the model has one.
         weight_decay: decoupled.
         pooling: see `ErnieForBenchmark`.
+        schedule: "linear", or "constant" as ERNIE's own scripts have it where they do not warm up (ernie.md 6.1).
+        layer_decay: each layer's rate is this times that of the layer above it; 1 = one rate for all.
+        patience: evaluations without a better dev score after which training stops; None = never.
+        class_weights: "balanced" weighs a class by 1 over its share of the training rows, their mean 1; None = all alike.
     """
 
     epochs: int
@@ -62,6 +66,10 @@ class Settings:
     warmup_share: float
     weight_decay: float
     pooling: str = "cls"
+    schedule: str = "linear"
+    layer_decay: float = 1.0
+    patience: int | None = None
+    class_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,18 +78,19 @@ class TrialResult:
 
     Args:
         dev_curve: (step, dev score), one an evaluation.
-        best_step: the earliest step of the best dev score, whose weights `test` is measured with.
-        dev, test: scores there.
-        test_outcomes: int64[n, K], the metric's counts of each test row, for the paired bootstrap.
+        best_step: the earliest step of the best dev score, whose weights `outputs` come from.
+        outputs: subset -> what the model gives for its samples, of every subset but "train"; see `benchmarks.base.Encoded`.
         diverged: training stopped on non-finite numbers; the figures are those of the steps before.
+        stopped_early: after `Settings.patience` evaluations without a better one.
+        rows_per_s: training rows a second, evaluations left out.
     """
 
     dev_curve: tuple[tuple[int, float | None], ...]
     best_step: int
-    dev: float | None
-    test: float | None
-    test_outcomes: Counts
+    outputs: dict[str, Outputs]
     diverged: bool
+    stopped_early: bool
+    rows_per_s: float
 
 
 def epoch_batches(lengths: NDArray[np.integer[Any]], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -158,7 +167,7 @@ def run_trial(
     settings: Settings,
     threads: int,
 ) -> TrialResult:
-    """Fine-tune on "train", evaluate on "dev" along the way, and on "test" once, with the weights of the best evaluation.
+    """Fine-tune on "train", evaluate on "dev" along the way, and on every other subset once, with the weights of the best evaluation.
 
     Both arms have the same shape, the same start of the output layer, the same batches and the same dropout for one seed; all that
     differs is what the encoder starts from.
@@ -167,7 +176,7 @@ def run_trial(
         model_folder: a checkpoint.
         pretrained: start from its weights; else from its shape alone.
         benchmark: what the data is of.
-        data: "train", "dev" and "test".
+        data: "train" and "dev", and what else is to be predicted ("test").
         pad_id: of the vocabulary.
         seed: of the start, the order and dropout.
         settings: how to train.
@@ -178,38 +187,84 @@ def run_trial(
     model = ErnieForBenchmark(config, benchmark.kind, benchmark.num_outputs, seed, settings.pooling)
     if pretrained:
         load_weights(model_folder, model, new=("output.",), unused=("lm_head.", "heads."))
+    rows = {name: Rows.from_samples(encoded.samples, encoded.token_labels) for name, encoded in data.items()}
+    if settings.class_weights == "balanced":
+        model.class_weights = balanced_weights(rows["train"].labels, benchmark.num_outputs)
     model.to(worker.device)
     precision = resolve(settings.precision)
-    rows = {name: Rows.from_samples(encoded.samples, encoded.token_labels) for name, encoded in data.items()}
     feed = TrialFeed(rows["train"], settings.batch_size, seed, pad_id, data["train"].values)
     total_steps = settings.epochs * feed.steps_per_epoch
-    best = _Best(model)
+    best = _Best(model, settings.patience)
+    clock = _Clock()
 
-    def score(subset: str) -> Counts:
-        return data[subset].outcomes(predict(model, rows[subset], pad_id=pad_id, precision=precision))
+    def outputs(subset: str) -> Outputs:
+        return predict(model, rows[subset], pad_id=pad_id, precision=precision)
+
+    def validate(step: int) -> None:
+        with clock.stopped():
+            best.offer(step, benchmark.metric.of(data["dev"].outcomes(outputs("dev"))))
+
+    def rate(step: int) -> float:
+        return (
+            settings.learning_rate
+            if settings.schedule == "constant"
+            else learning_rate(step, total_steps, settings.learning_rate, settings.warmup_share)
+        )
 
     with _threads(threads):
         try:
-            train(
-                model, feed, adamw(model, weight_decay=settings.weight_decay, beta2=ADAM_BETA2), worker=worker, start_step=0, total_steps=total_steps,
-                lr_at=lambda step: learning_rate(step, total_steps, settings.learning_rate, settings.warmup_share), loss_weights={BENCHMARK: 1.0},
-                clip_norm=CLIP_NORM, precision=precision, dropout_seed=key(seed, "fine-tuning"), on_step=lambda _: None,
-                save_every=0, save=lambda _step, _skipped: None, should_stop=lambda: False,
-                validate_every=-(-total_steps // settings.eval_times), validate=lambda step: best.offer(step, benchmark.metric.of(score("dev"))),
+            done = train(
+                model, feed, adamw(model, weight_decay=settings.weight_decay, beta2=ADAM_BETA2, layer_decay=settings.layer_decay), worker=worker,
+                start_step=0, total_steps=total_steps, lr_at=rate, loss_weights={BENCHMARK: 1.0}, clip_norm=CLIP_NORM, precision=precision,
+                dropout_seed=key(seed, "fine-tuning"), on_step=lambda result: clock.count(len(result.feed.batches[0].lengths)),
+                save_every=0, save=lambda _step, _skipped: None, should_stop=lambda: best.given_up,
+                validate_every=-(-total_steps // settings.eval_times), validate=validate,
             )  # fmt: skip
-            diverged = False
+            diverged, stopped = False, done.stopped
         except DivergedError:
-            diverged = True  # a rate of the grid may be too high: that is a result, not a fault
+            diverged, stopped = True, False  # a rate of the grid may be too high: that is a result, not a fault
         best.restore()
-        outcomes = score("test")
-    return TrialResult(tuple(best.curve), best.step, best.score, benchmark.metric.of(outcomes), outcomes, diverged)
+        found = {subset: outputs(subset) for subset in data if subset != "train"}
+    return TrialResult(tuple(best.curve), best.step, found, diverged, stopped, clock.rows_per_s)
+
+
+def balanced_weights(labels: NDArray[np.integer[Any]], num_classes: int) -> Tensor:
+    """Return float32[C], 1 over each class's share of the rows, scaled so that their mean over the rows is 1; a class without rows has 0.
+
+    Example: ``balanced_weights(np.array([0, 0, 0, 1]), 2)`` -> ``tensor([0.6667, 2.0000])``.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    present = max(1, np.count_nonzero(counts))
+    weights = np.divide(counts.sum() / present, counts, out=np.zeros(num_classes), where=counts > 0)
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+class _Clock:
+    """Time spent training, evaluations left out."""
+
+    def __init__(self) -> None:
+        self._begun, self._out, self._rows = time.perf_counter(), 0.0, 0
+
+    def count(self, rows: int) -> None:
+        self._rows, self._now = self._rows + rows, time.perf_counter()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self._out += time.perf_counter() - begun
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows a second up to the last step counted."""
+        return self._rows / max(getattr(self, "_now", self._begun) - self._begun - self._out, 1e-9) if self._rows else 0.0
 
 
 class _Best:
     """The dev curve, and the weights where it was highest: those of the start until the first evaluation."""
 
-    def __init__(self, model: ErnieForBenchmark) -> None:
-        self.model = model
+    def __init__(self, model: ErnieForBenchmark, patience: int | None = None) -> None:
+        self.model, self._patience = model, patience
         self.curve: list[tuple[int, float | None]] = []
         self.step = 0
         self._weights = _copy(model)
@@ -218,6 +273,11 @@ class _Best:
     def score(self) -> float | None:
         """The highest defined score."""
         return max((s for _, s in self.curve if s is not None), default=None)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether so many evaluations brought nothing that training may stop."""
+        return self._patience is not None and bool(self.step) and sum(step > self.step for step, _ in self.curve) >= self._patience
 
     def offer(self, step: int, score: float | None) -> None:
         """Take note of an evaluation; the earlier of equal ones stays."""

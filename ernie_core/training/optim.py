@@ -8,29 +8,48 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+_HEAD = -1
 _STATE_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def adamw(model: nn.Module, *, weight_decay: float, beta2: float) -> torch.optim.AdamW:
+def adamw(model: nn.Module, *, weight_decay: float, beta2: float, layer_decay: float = 1.0) -> torch.optim.AdamW:
     """Return AdamW over all parameters of `model`; its learning rate is set at each step.
 
     Args:
         model: biases and LayerNorms, its one-dimensional parameters, are not decayed; embeddings are.
         weight_decay: decoupled: p <- adam(p) - p_old * weight_decay * learning rate.
         beta2: decay of the second moment; beta1 is 0.9 and epsilon 1e-8, as in the reference.
+        layer_decay: the rate of a layer is this times that of the layer above; the head has the whole rate, embeddings the least.
     """
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     named = list(model.named_parameters())
-    groups = [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+    depths = {name: _depth(name) for name, _ in named}
+    top = max(depths.values()) + 1
+    for name, parameter in named:
+        below = top - (top if depths[name] == _HEAD else depths[name]) if layer_decay != 1.0 else 0
+        groups.setdefault((below, parameter.ndim > 1), []).append(parameter)
+    described = [
+        {"params": parameters, "weight_decay": weight_decay if decayed else 0.0, "rate": layer_decay**below}
+        for (below, decayed), parameters in sorted(groups.items(), key=lambda entry: (entry[0][0], not entry[0][1]))
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=True)
+    return torch.optim.AdamW(described, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=True)
+
+
+def _depth(name: str) -> int:
+    """Return 0 for embeddings, 1 and up for layers, -1 for what stands on the encoder.
+
+    Example: ``_depth("encoder.layers.0.qkv.weight")`` -> 1.
+    """
+    parts = name.split(".")
+    if parts[:2] == ["encoder", "layers"]:
+        return 1 + int(parts[2])
+    return 0 if parts[:2] == ["encoder", "embeddings"] else _HEAD
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Use `rate` in all groups from now on."""
+    """Use `rate`, times each group's share of it, from now on."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]
 
 
 def reset(optimizer: torch.optim.Optimizer) -> None:
