@@ -53,7 +53,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Subset:
-    """The rows of one file in file order; `dropped` counts those left out by reason, such as {"ignored": 3} for labels of -100."""
+    """The rows of one file in file order; `dropped` counts by reason what was left out or mended, such as {"ignored": 3} for labels of -100."""
 
     examples: tuple[Example, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
