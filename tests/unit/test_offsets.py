@@ -7,7 +7,6 @@ import unicodedata
 import numpy as np
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
 from test_normalise import TEXT
 
 from ernie_core.benchmarks.offsets import _JOINS, _OPENS, _kinds, follow
