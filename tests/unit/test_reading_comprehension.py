@@ -59,7 +59,7 @@ def test_the_models_loss_reads_the_bits_that_are_written_here() -> None:
     assert (SPAN_START, SPAN_END) == (heads.SPAN_START, heads.SPAN_END)
 
 
-@given(st.integers(0, 400), st.integers(1, 90))
+@given(st.integers(0, 400), st.integers(1, 40) | st.integers(200, 300))
 def test_windows_cover_every_token_and_each_is_decided_where_most_stands_around_it(size: int, room: int) -> None:
     found = windows(size, room)
     assert found[0].start == 0
@@ -118,6 +118,11 @@ def test_a_window_that_does_not_hold_the_whole_answer_points_to_cls_and_is_no_an
     undecided = np.zeros((31, 2), np.float32)
     undecided[[19, 20], [0, 1]] = 9  # 发写 in the third window, while the second shows more around 发
     assert texts(encoded, undecided) != ["发写"]
+    undecided = np.zeros((31, 2), np.float32)
+    undecided[6] = 9  # 头 at the end of the first window
+    assert texts(encoded, undecided) != ["头"]
+    cut = encode(Example(("谁", "鲁迅在头发写的一。"), answers=(("头发", 3),)), length=8)
+    assert [row[0] for row in labels(cut)] == [CLS, 0, CLS, CLS]
 
 
 def test_an_answer_longer_than_100_tokens_is_not_given() -> None:
@@ -148,8 +153,23 @@ def test_no_answer_is_an_answer_only_where_rows_have_it() -> None:
     assert texts(encoded, swapped) == ["鲁迅", ""]
     assert encoded.outcomes(swapped).tolist() == [[0, 0, 1], [0, 0, 1]]
     assert encoded.answers(swapped)[1]["nbest"][0] == {"text": "", "probability": 1.0, "start_logit": 10.0, "end_logit": 10.0}
+    assert texts(encode(rows[0], Example(("谁", "鲁迅在头发"))), np.zeros((17, 2), np.float32))[1] == "鲁", "a span goes before none of equal score"
+    two = encode(Example(("谁", "鲁迅在头发"), answers=NO_ANSWER), length=8)
+    assert len(two.samples) == 2
+    outputs = np.zeros((15, 2), np.float32)
+    outputs[[0, 8]] = [9], [1]
+    outputs[[3, 4], [0, 1]] = 3
+    assert texts(two, outputs) == ["鲁迅"], "the window least sure that there is none decides"
     alone = encode(rows[1])
     assert texts(alone, swapped[8:])[0] != ""
+
+
+def test_equal_texts_are_listed_once_with_the_better_logits() -> None:
+    outputs = np.zeros((9, 2), np.float32)
+    outputs[[3, 4, 6, 7], [0, 1, 0, 1]] = 3, 3, 4, 4
+    (row,) = encode(Example(("谁", "鲁迅在鲁迅"))).answers(outputs)
+    assert [(n["text"], n["start_logit"]) for n in row["nbest"] if n["text"] == "鲁迅"] == [("鲁迅", 4)]
+    assert len(row["nbest"]) == len({n["text"] for n in row["nbest"]})
 
 
 def test_a_long_question_is_cut_and_counted_and_an_empty_context_has_no_answer() -> None:
