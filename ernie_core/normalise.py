@@ -95,8 +95,11 @@ _MAX_CONVERSIONS = 4  # 薴 becomes 苧, and 苧 becomes 苎; no chain in the di
 _KEPT = "坏"  # 打坏 is good simplified Chinese, and the dictionary makes 打坯 of it: in traditional text 坏 is a rare spelling of 坯
 
 
-def _simplified(text: str) -> str:
-    """Return the text in simplified characters, code point for code point, converted until nothing changes."""
+def simplified(text: str) -> str:
+    """Return any text in simplified characters, code point for code point, converted until nothing changes.
+
+    Example: ``simplified("計畫在頭髮")`` -> ``"计划在头发"``.
+    """
     for _ in range(_MAX_CONVERSIONS):
         converted = _KEPT.join(map(_opencc(), text.split(_KEPT)))
         if len(converted) != len(text):  # no phrase of OpenCC 1.4.2 changes the length; one that did would be left out
@@ -137,7 +140,7 @@ class Normaliser:
             text = unicodedata.normalize("NFC", text)
         text = space.sub(" ", text).strip(" ")
         if self.to_simplified:
-            text = _simplified(text)
+            text = simplified(text)
         lowered = _lower(text)
         if not unicodedata.is_normalized("NFC", lowered):
             # A few letters compose with a mark in lower case only (J and U+030C): those lose their capital in `original` too.

@@ -20,6 +20,8 @@ from ernie_core.schemas import Sample
 from ernie_core.tokenization import Tokenizer
 
 SUBSETS = ("train", "dev", "test")
+SPAN_START, SPAN_END = 1, 2
+"""Bits of a span's token label: each stands at one token of a row, both on [CLS] in a window that does not hold the whole answer."""
 Outputs = NDArray[np.float32]
 
 
@@ -53,9 +55,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Subset:
-    """The rows of one file in file order; `dropped` counts those left out by reason, such as {"ignored": 3} for labels of -100.
+    """The rows of one file in file order.
 
-    `notes` say what the reader found out about the file, such as {"scheme": "bmes"}.
+    Args:
+        dropped: how many rows were left out or mended, by reason, such as {"ignored": 3} for labels of -100.
+        notes: what the reader found out about the file, such as {"scheme": "bmes"}.
     """
 
     examples: tuple[Example, ...]

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ernie_core.benchmarks.base import SPAN_END, SPAN_START
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.encoder import MASKED, activation
 
-SPAN_START, SPAN_END = 1, 2
-"""Bits of a span's token label."""
 LM = "lm"
 """Name of the masked-LM loss."""
 
