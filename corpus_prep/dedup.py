@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus_prep.token_stream import TokenStream, token_stream
-from ernie_core.errors import InputError
 from ernie_core.normalise import Normaliser
 
 RUN_TOKENS = 13  # TASKS, Contamination
@@ -126,24 +126,12 @@ def contamination_table(texts: Mapping[str, Sequence[str]], normaliser: Normalis
 
 
 def benchmark_texts(path: Path) -> list[str]:
-    """Return the texts of a TSV in ERNIE's layout: columns whose header begins with "text", U+0002 between characters removed.
+    """Return the texts of a benchmark's rows, as the import step writes them; the characters of a tagged sentence are joined.
 
-    Raises:
-        InputError: E-BENCHMARK-HEADER, no such column.
+    Example: ``{"id": "0", "texts": ["谁写的？", "鲁迅写的。"]}`` -> ``["谁写的？", "鲁迅写的。"]``.
     """
-    lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-    columns = [i for i, name in enumerate(lines[0].split("\t")) if name.startswith("text")]
-    if not columns:
-        raise InputError(
-            "E-BENCHMARK-HEADER",
-            "no text column",
-            where=str(path),
-            expected="a header with text_a",
-            found=repr(lines[0][:80]),
-            fix="add a header line",
-        )
-    rows = (line.split("\t") for line in lines[1:])
-    return [row[i].replace("\x02", "") for row in rows for i in columns if i < len(row)]
+    rows = (json.loads(line)["texts"] for line in path.read_bytes().split(b"\n") if line)
+    return [text for texts in rows for text in (["".join(texts)] if len(texts) > 2 or all(len(t) == 1 for t in texts) else texts)]
 
 
 def cross_split_duplicates(ids: Mapping[int, NDArray[np.uint64]], at_once: int = SORTED_AT_ONCE) -> dict[int, NDArray[np.int32]]:

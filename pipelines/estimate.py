@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ernie_core.manifest import MANIFEST_NAME
 from ernie_core.vocab import Vocab
-from pipelines.recipe_schema import Finetune, Model, Pretrain, Recipe
+from pipelines.recipe_finetune import BenchmarkSettings, Finetune
+from pipelines.recipe_schema import Model, Pretrain, Recipe
 from pipelines.workflow import run_folder, steps_of
 
 BYTES_PER_TOKEN = 3.0  # Chinese text in UTF-8: one character is one token
@@ -19,6 +20,7 @@ TOKENS_PER_ROW = 0.75  # of max_seq_len: 95 of 128 in Baidu's demo set
 SHARD_BYTES_PER_TOKEN = {"parquet": 1.7, "text": 1.9}  # demo set: 1.62 and 1.79 MB for 953,318 tokens
 PREPARE_BYTES_PER_S = 100_000  # a worker, cleaning, jieba (1.2 MB/s alone), four builders, both encodings
 TRAIN_TOKENS_PER_S = {"bf16": 19_000, "fp16": 2_600, "fp32": 2_600}  # of a 4 x 256 encoder, 2 threads; bf16 on cores that have it
+UNKNOWN_ROWS = 10_000  # of a benchmark whose size nothing says before its files are read
 TRIAL_S_PER_ROW = {"bf16": 0.004, "fp16": 0.036, "fp32": 0.036}  # of the same encoder, one training row once
 START_S = {"import": 5, "prepare": 15, "pretrain": 15, "finetune": 5, "report": 10}
 PROCESS_BYTES = 600_000_000  # a Python process with torch or jieba's dictionary and Ray
@@ -132,15 +134,28 @@ def _step(recipe: Recipe, name: str, used: float) -> StepEstimate:
         note = f"{PREPARE_BYTES_PER_S / 1e3:.0f} kB/s a worker, {workers} workers"
     elif name == "pretrain" and recipe.pretrain is not None:
         seconds, memory, note = _pretrain(recipe.pretrain, recipe.prepare.vocab_size, memory)
-    elif name == "finetune" and recipe.finetune is not None and recipe.pretrain is not None:
+    elif name == "finetune" and recipe.finetune is not None:
         trials = _num_trials(recipe.finetune)
-        slow = slowness(recipe.pretrain.model, 0, 0)
-        per_row = TRIAL_S_PER_ROW[_precision(recipe.pretrain.precision)] * slow
+        model, vocab_size = _fine_tuned(recipe)
+        per_row = TRIAL_S_PER_ROW[_precision("auto")] * slowness(model, 0, 0)
         seconds = _trial_rows(recipe.finetune) * per_row / workers
-        memory += workers * (PROCESS_BYTES + 16 * parameters(recipe.pretrain.model, recipe.prepare.vocab_size))
+        memory += workers * (PROCESS_BYTES + 16 * parameters(model, vocab_size))
         note = f"{trials} trials, {per_row * 1e3:.1f} ms a training row, {workers} at once"
     done = (run_folder(recipe) / name / MANIFEST_NAME).exists()
     return StepEstimate(name, done, seconds + START_S[name], memory, note)
+
+
+def _fine_tuned(recipe: Recipe) -> tuple[Model, int]:
+    """Return the shape and vocabulary size of the model that is fine-tuned."""
+    assert recipe.finetune is not None
+    if recipe.finetune.model is None:
+        assert recipe.pretrain is not None
+        return recipe.pretrain.model, recipe.prepare.vocab_size
+    from pipelines.initial import config_of
+
+    config = config_of(Path(recipe.finetune.model))
+    shape = {k: getattr(config, k) for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "hidden_act")}
+    return Model(**shape), config.vocab_size
 
 
 def _precision(precision: str) -> str:
@@ -168,10 +183,20 @@ def _num_trials(finetune: Finetune) -> int:
 def _trial_rows(finetune: Finetune) -> float:
     """Return the training rows of all trials; an evaluated row counts as a third of a trained one."""
     total = 0.0
-    for b in finetune.benchmarks.values():
+    for name, b in finetune.benchmarks.items():
         trials = len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1)
-        total += trials * (b.train_rows * b.epochs + (b.dev_rows * b.eval_times + b.test_rows) / 3)
+        rows = _rows(name, b)
+        total += trials * (rows["train"] * b.epochs + (rows["dev"] * b.eval_times + rows["test"]) / 3)
     return total
+
+
+def _rows(name: str, settings: BenchmarkSettings) -> dict[str, int]:
+    """Return the rows of each subset: those asked for, else the published number, else a guess."""
+    from corpus_prep.benchmark_files import PACKAGE_ROWS
+    from ernie_core.benchmarks.custom import benchmark_of
+
+    published = PACKAGE_ROWS if settings.package else benchmark_of(name, settings.custom.model_dump() if settings.custom else None).rows
+    return {subset: getattr(settings, f"{subset}_rows") or published.get(subset, UNKNOWN_ROWS) for subset in ("train", "dev", "test")}
 
 
 def describe(result: Estimate, folder: Path) -> str:

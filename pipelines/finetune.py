@@ -8,68 +8,73 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ernie_core.benchmarks.base import SUBSETS, Benchmark, all_benchmarks, overlap, read_subset
-from ernie_core.benchmarks.metrics.base import Counts
-from ernie_core.benchmarks.metrics.bootstrap import paired_difference
+from ernie_core.benchmarks.base import SUBSETS, Benchmark, overlap, read_rows
+from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.errors import InputError, RecipeError
 from ernie_core.manifest import Manifest, atomic_write, file_sha256, read_manifest, verified_path, write_manifest
 from ernie_core.normalise import NORMALISER_NAME
-from ernie_core.registry import pick
 from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME
+from pipelines.initial import longest_row, own_folder
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.ray_train import map_tasks
+from pipelines.results import Arm, majority, outcome_words, summary
 from pipelines.steps import Say, StepContext
 from pipelines.trial import Trial, finished, outcomes_of, run_trial
 
 RESULTS_NAME = "results.json"
 ARMS = ("pretrained", "untrained")
+START = "start"
+"""Folder of the model in our form, where it came from elsewhere."""
+DEFAULT_LENGTH = 128
 Done = tuple[Trial, dict[str, Any]]
-_NOT_OF_A_TRIAL = frozenset({"package", "train_rows", "dev_rows", "test_rows", "learning_rates"})
-"""Settings of a benchmark that chose its files and the grid."""
+_OF_A_TRIAL = (
+    "custom", "max_seq_len", "epochs", "batch_size", "eval_times", "precision", "dropout", "warmup_share", "schedule", "pooling", "weight_decay",
+    "layer_decay", "patience", "class_weights",
+)  # fmt: skip
+"""Settings of a benchmark that act inside a trial; the others chose its files and the grid."""
 
 
-def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed: int, workers: int) -> Manifest:
+def finetune(context: StepContext, *, data: Path, model: Path, seed: int, workers: int) -> Manifest:
     """Run all trials that are not done, compare the arms, and write `results.json`.
 
     Args:
         context: its settings are the recipe's `finetune` section.
-        data: the import step's folder, which holds `benchmarks/<name>/{train,dev,test}.tsv`.
-        model: checkpoint folder of the pretrained model; the untrained arm has its shape.
-        vocab: its vocabulary file.
+        data: the import step's folder, which holds `benchmarks/<name>/{train,dev,test}.jsonl`.
+        model: of the pretrained arm, a run's or one of transformers; the untrained arm has its shape.
         seed: of the bootstrap's draws.
         workers: trials at once, each on one thread; 0 = in this process, without Ray.
 
     Raises:
-        InputError: a benchmark's file is missing or wrong; found before any trial starts.
-        RecipeError: E-POOLING.
+        InputError: a benchmark's file is missing or wrong, or no model is there; found before any trial starts.
+        RecipeError: E-POOLING; E-BENCH-LENGTH, rows longer than any that the model was trained on are asked for.
     """
-    settings = context.settings
-    benchmarks = {name: pick(all_benchmarks(), name, "benchmark") for name in settings["benchmarks"]}
-    _check_pooling(settings["benchmarks"], benchmarks)
-    hashes = _inputs(data, model, vocab, benchmarks)
+    start = own_folder(model, context.folder / START)
+    vocab, longest = start / "vocab.txt", longest_row(start)
+    settings = {name: resolved(name, s, longest, context.say) for name, s in context.settings["benchmarks"].items()}
+    benchmarks = {name: benchmark_of(name, s["custom"]) for name, s in settings.items()}
+    _check_pooling(settings, benchmarks)
+    hashes = _inputs(data, start, vocab, benchmarks)
     facts = {name: _read_all(benchmark, data, context.say) for name, benchmark in benchmarks.items()}
 
     def trial(name: str, arm: str, rate: float, trial_seed: int) -> Trial:
         return Trial(
-            benchmark=name, arm=arm, learning_rate=rate, seed=trial_seed,
-            settings={k: v for k, v in settings["benchmarks"][name].items() if k not in _NOT_OF_A_TRIAL},
-            data=str(data / "benchmarks" / name), model=str(model), vocab=str(vocab),
+            benchmark=name, arm=arm, learning_rate=rate, seed=trial_seed, settings={k: settings[name][k] for k in _OF_A_TRIAL},
+            data=str(data / "benchmarks" / name), model=str(start), vocab=str(vocab),
             inputs={k: v for k, v in hashes[name].items() if arm == "pretrained" or k != "weights"},
             folder=str(context.folder / "trials" / f"{name}-{arm}-{rate!r}-{trial_seed}"),
         )  # fmt: skip
 
-    pairs = [(name, arm) for name in benchmarks for arm in settings["arms"]]
-    first, *others = dict.fromkeys(settings["seeds"])
-    rates = {name: sorted(set(settings["benchmarks"][name]["learning_rates"])) for name in benchmarks}
+    arms = context.settings["arms"]
+    pairs = [(name, arm) for name in benchmarks for arm in arms]
+    first, *others = dict.fromkeys(context.settings["seeds"])
+    rates = {name: sorted(set(settings[name]["learning_rates"])) for name in benchmarks}
     with Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
         runner = _Runner(context.say, workers, bar, sum(len(rates[name]) + len(others) for name, _ in pairs))
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
@@ -77,19 +82,48 @@ def finetune(context: StepContext, *, data: Path, model: Path, vocab: Path, seed
         done += runner.run([trial(*pair, chosen[pair], s) for pair in pairs for s in others])
     results: dict[str, Any] = {"benchmarks": {}}
     for name, benchmark in benchmarks.items():
-        arms = {arm: _arm(name, arm, chosen[name, arm], done) for arm in settings["arms"]}
-        entries = {arm: entry for arm, (entry, _) in arms.items()}
-        results["benchmarks"][name] = _summary(benchmark, facts[name], entries, seed, {arm: counts for arm, (_, counts) in arms.items()})
-    _journal(context.folder, results)
+        found = {arm: _arm(name, arm, chosen[name, arm], done) for arm in arms}
+        results["benchmarks"][name] = summary(benchmark, facts[name], found, seed)
+        context.say(f"fine-tune: {name} {outcome_words(results['benchmarks'][name])}")
+    _journal(context.folder, results, done)
     entry = atomic_write(context.folder / RESULTS_NAME, json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")
-    return write_manifest(context.folder, Manifest(context.name, settings, context.parent_hashes, (entry,), {"trials": len(done)}))
+    return write_manifest(context.folder, Manifest(context.name, context.settings, context.parent_hashes, (entry,), {"trials": len(done)}))
+
+
+def resolved(name: str, settings: Mapping[str, Any], longest: int, say: Say) -> dict[str, Any]:
+    """Return a benchmark's settings with its longest row decided, and say how a preset is laid out.
+
+    Args:
+        name: the recipe's entry.
+        settings: its settings.
+        longest: tokens of the longest row that the model was trained on.
+        say: receives the resolved preset.
+
+    Raises:
+        RecipeError: E-BENCH-LENGTH, an explicit `max_seq_len` is longer.
+    """
+    asked = settings["max_seq_len"]
+    if asked is not None and asked > longest:
+        raise RecipeError(
+            "E-BENCH-LENGTH", f"benchmark {name} asks for rows beyond the longest trained position", where=f"finetune.benchmarks.{name}.max_seq_len",
+            expected=f"at most {longest}", found=str(asked), fix="lower it, or pretrain with longer rows (prepare.long_rows)",
+        )  # fmt: skip
+    preset = benchmark_of(name, settings["custom"]).presets.get(settings["preset"] or "")
+    length = asked or min(preset.max_seq_len if preset else DEFAULT_LENGTH, longest)
+    if preset is not None:
+        shorter = "" if length == preset.max_seq_len else f" (the preset's {preset.max_seq_len} is beyond what was trained)"
+        say(
+            f"fine-tune: {name} as {settings['preset']}: learning rate {', '.join(map(str, settings['learning_rates']))} {settings['schedule']}, "
+            f"{settings['epochs']} epochs, {settings['batch_size']} rows a batch (per device {settings['batch_size']} x 1 device), rows of {length} tokens{shorter}"
+        )
+    return {**settings, "max_seq_len": length}
 
 
 def _check_pooling(settings: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> None:
     for name, benchmark in benchmarks.items():
-        if benchmark.kind == "tagging" and settings[name]["pooling"] != "cls":
+        if benchmark.kind in {"tagging", "span"} and settings[name]["pooling"] != "cls":
             raise RecipeError(
-                "E-POOLING", f"benchmark {name} labels every token: nothing is pooled", where=f"finetune.benchmarks.{name}.pooling",
+                "E-POOLING", f"benchmark {name} reads every token: nothing is pooled", where=f"finetune.benchmarks.{name}.pooling",
                 expected="cls", found=settings[name]["pooling"], fix="take the line out of the recipe",
             )  # fmt: skip
 
@@ -133,32 +167,33 @@ def _inputs(data: Path, model: Path, vocab: Path, names: Iterable[str]) -> dict[
     }
     hashes = {}
     for name in names:
-        paths = {subset: f"benchmarks/{name}/{subset}.tsv" for subset in SUBSETS}
-        if missing := [p for p in paths.values() if p not in entries]:
-            fix = "check the benchmark's package in the recipe"
+        paths = {subset: f"benchmarks/{name}/{subset}.jsonl" for subset in SUBSETS}
+        if missing := [paths[s] for s in ("train", "dev") if paths[s] not in entries]:
+            fix = "check the benchmark's files in the recipe"
             raise InputError("E-BENCH-MISSING", f"benchmark {name} was not imported", where=str(data), expected=", ".join(missing), fix=fix)
-        for path in paths.values():
+        held = {subset: path for subset, path in paths.items() if path in entries}
+        for path in held.values():
             verified_path(data, entries[path], "E-BENCH-HASH")
-        hashes[name] = shared | {subset: entries[path].sha256 for subset, path in paths.items()}
+        hashes[name] = shared | {subset: entries[path].sha256 for subset, path in held.items()}
     return hashes
 
 
 def _read_all(benchmark: Benchmark, data: Path, say: Say) -> dict[str, Any]:
-    """Read all three subsets, so that a wrong row stops the step before its first trial; warn of rows that stand in train too.
+    """Read every subset, so that a wrong row stops the step before its first trial; warn of rows that stand in train too.
 
     Returns:
-        {"rows": {subset: rows}, "ignored": {subset: rows}, "overlap": {"dev": rows, "test": rows}}.
+        {"rows": {subset: rows}, "overlap": {"dev": rows, "test": rows}, "imported": {subset: the import step's facts}, "majority": {subset: share}}.
     """
-    subsets = {subset: read_subset(benchmark, data / "benchmarks" / benchmark.name / f"{subset}.tsv") for subset in SUBSETS}
-    shared = {subset: overlap(subsets["train"].examples, subsets[subset].examples) for subset in ("dev", "test")}
-    for subset, rows in shared.items():
-        if rows:
-            say(f"warning: {rows} {subset} rows of {benchmark.name} stand in its train rows too; its {subset} score is too high")
+    imported = {e.facts["subset"]: e.facts for e in read_manifest(data).files if e.facts.get("benchmark") == benchmark.name}
+    subsets = {subset: read_rows(data / "benchmarks" / benchmark.name / f"{subset}.jsonl", benchmark) for subset in imported}
+    shared = {subset: sum(overlap(subsets["train"], rows)) for subset, rows in subsets.items() if subset != "train"}
+    for subset, count in shared.items():
+        if count:
+            say(f"warning: {count} {subset} rows of {benchmark.name} stand in its train rows too; its {subset} score is too high")
     return {
-        "rows": {name: len(s.examples) for name, s in subsets.items()},
-        "ignored": {name: s.ignored for name, s in subsets.items()},
-        "overlap": shared,
-    }
+        "rows": {name: len(rows) for name, rows in subsets.items()}, "overlap": shared, "imported": imported,
+        "majority": {name: share for name, rows in subsets.items() if (share := majority(rows)) is not None},
+    }  # fmt: skip
 
 
 def _best_rate(done: Sequence[Done], name: str, arm: str) -> float:
@@ -167,38 +202,16 @@ def _best_rate(done: Sequence[Done], name: str, arm: str) -> float:
     return -max(scores)[1]
 
 
-def _summary(
-    benchmark: Benchmark, facts: dict[str, Any], arms: dict[str, dict[str, Any]], seed: int, outcomes: dict[str, list[Counts]]
-) -> dict[str, Any]:
-    """Return the entry of one benchmark in `results.json`."""
-    summary: dict[str, Any] = {"metric": benchmark.metric.name, **facts, "arms": arms, "difference": None}
-    if set(ARMS) <= set(arms):
-        first, second = (np.stack(outcomes[arm]) for arm in ARMS)
-        summary["difference"] = asdict(paired_difference(first, second, benchmark.metric, seed=seed))
-    return summary
-
-
-def _arm(name: str, arm: str, rate: float, done: Sequence[Done]) -> tuple[dict[str, Any], list[Counts]]:
-    """Return an arm's entry, and the test outcomes of its trials at the chosen rate in the order of seeds."""
+def _arm(name: str, arm: str, rate: float, done: Sequence[Done]) -> Arm:
+    """Return an arm's trials at the chosen rate, in the order of seeds, and the grid at the first seed."""
     mine = [(t, r) for t, r in done if (t.benchmark, t.arm) == (name, arm)]
     first = mine[0][0].seed
     at_rate = [(t, r) for t, r in mine if t.learning_rate == rate]
-    tests = [r["test"] for _, r in at_rate]
-    defined = None not in tests
-    kept = ("dev", "test", "best_step", "dev_curve", "diverged")
-    entry = {
-        "learning_rate": rate,
-        "grid": [[t.learning_rate, r["dev"]] for t, r in mine if t.seed == first],
-        "trials": [{"seed": t.seed, **{k: r[k] for k in kept}} for t, r in at_rate],
-        "median": median(tests) if defined else None,
-        "min": min(tests) if defined else None,
-        "max": max(tests) if defined else None,
-        "truncated": at_rate[0][1]["truncated"],
-    }
-    return entry, [outcomes_of(r) for _, r in at_rate]
+    grid = [(t.learning_rate, r["dev"]) for t, r in mine if t.seed == first]
+    return Arm(rate, grid, [t.seed for t, _ in at_rate], [r for _, r in at_rate], [outcomes_of(r) for _, r in at_rate])
 
 
-def _journal(folder: Path, results: dict[str, Any]) -> None:
+def _journal(folder: Path, results: dict[str, Any], done: Sequence[Done]) -> None:
     """Write the curves and figures where tracking finds them."""
     journal = Journal(folder / JOURNAL_NAME)
     for name, benchmark in results["benchmarks"].items():
@@ -206,7 +219,9 @@ def _journal(folder: Path, results: dict[str, Any]) -> None:
             for trial in entry["trials"]:
                 for step, score in trial["dev_curve"]:
                     _log(journal, step, {f"{name}/{arm}/seed_{trial['seed']}/dev": score})
-            _log(journal, 0, {f"{name}/{arm}/test": entry["median"], f"{name}/{arm}/learning_rate": entry["learning_rate"]})
+            figures = {f"{name}/{arm}/{subset}/{m}": v["median"] for subset, metrics in entry["scores"].items() for m, v in metrics.items()}
+            speeds = [r["rows_per_s"] for t, r in done if (t.benchmark, t.arm) == (name, arm)]
+            _log(journal, 0, {**figures, f"{name}/{arm}/learning_rate": entry["learning_rate"], f"perf/{name}/{arm}/rows_per_s": median(speeds)})
         difference = benchmark["difference"] or {}
         _log(journal, 0, {f"{name}/difference/{k}": difference.get(k) for k in ("median", "low", "high")})
     journal.close()

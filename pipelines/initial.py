@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ernie_core.errors import InputError, IntegrityError, RecipeError
 from ernie_core.interop.huggingface import HEADS, to_ours
+from ernie_core.manifest import Manifest, atomic_write, read_manifest, write_manifest
 from ernie_core.model.config import ErnieConfig
-from ernie_core.training.checkpoint import read_config, read_weights
+from ernie_core.normalise import NORMALISER_NAME, normalise
+from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME, read_config, read_weights
 from ernie_core.vocab import Vocab
 from pipelines.model_folder import WEIGHTS, is_ours, model_folder
 
@@ -59,6 +61,39 @@ def initial_tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as e:
         raise IntegrityError("E-INTEROP", "not a safetensors file", where=str(folder / WEIGHTS), found=str(e), fix="save the model again") from e
     return to_ours(tensors, config, str(folder / WEIGHTS))
+
+
+def config_of(path: Path) -> ErnieConfig:
+    """Return the shape of a model, ours or one of transformers; errors are those of `model_folder`."""
+    return _config(model_folder(path, foreign=True))
+
+
+def own_folder(path: Path, target: Path) -> Path:
+    """Return a model's folder in our form: `path`'s own, or `target`, into which one of transformers is written with its vocabulary.
+
+    Raises:
+        InputError: E-MODEL-MISSING, E-MODEL-PICKLE.
+        IntegrityError: E-INTEROP.
+    """
+    folder = model_folder(path, foreign=True)
+    if is_ours(folder):
+        return folder
+    config = _config(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    vocab = Vocab.load(folder / "vocab.txt")
+    files = (
+        atomic_write(target / MODEL_NAME, save(initial_tensors(folder))), atomic_write(target / CONFIG_NAME, config.to_json().encode()),
+        atomic_write(target / "vocab.txt", vocab.to_bytes()), atomic_write(target / NORMALISER_NAME, normalise.to_bytes()),
+    )  # fmt: skip
+    write_manifest(target, Manifest("model", {"from": "transformers"}, {}, files))
+    return target
+
+
+def longest_row(folder: Path) -> int:
+    """Return the tokens of the longest row that a model of ours was trained on; its positions where that is not recorded."""
+    step = folder.parent
+    facts = read_manifest(step).facts if is_ours(step) else {}
+    return int(facts.get("trained_positions", read_config(folder).max_position_embeddings))
 
 
 def start_from(tensors: dict[str, Tensor], model: nn.Module) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -43,14 +43,6 @@ def _checked_task(name: str) -> str:
     return name
 
 
-def _checked_benchmark(name: str) -> str:
-    from ernie_core.benchmarks.base import all_benchmarks
-
-    if name not in (benchmarks := all_benchmarks()):
-        raise ValueError(f"unknown benchmark {name!r}; one of {closest(name, benchmarks)}")
-    return name
-
-
 def _checked_filter(name: str) -> str:
     from corpus_prep.filters import FILTERS
 
@@ -73,10 +65,15 @@ Package = Annotated[str, AfterValidator(_checked_package)]
 ReaderName = Annotated[str, AfterValidator(_checked_reader)]
 TaskName = Annotated[str, AfterValidator(_checked_task)]
 FilterName = Annotated[str, AfterValidator(_checked_filter)]
-BenchmarkName = Annotated[str, AfterValidator(_checked_benchmark)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+PRECISION_WORDS = (
+    "arithmetic of forward and backward: bf16, fp16 (with loss scaling), fp32; auto: bf16 if the machine that runs the command has it in hardware"
+)
 
 
 def free(default: Any, description: str) -> Any:

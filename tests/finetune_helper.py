@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie_core.benchmarks.base import Benchmark, Example
+from ernie_core.benchmarks.base import Benchmark, Example, to_lines
 from ernie_core.benchmarks.classification import REVIEWS
-from ernie_core.benchmarks.sequence_labelling import DAILY_NER, JOINT
+from ernie_core.benchmarks.sequence_labelling import DAILY_NER
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.ernie import ErnieForPretraining
@@ -18,6 +18,7 @@ from ernie_core.tokenization import Tokenizer
 from ernie_core.training.checkpoint import save_model
 from ernie_core.training.finetune import Settings
 from ernie_core.vocab import SPECIAL_TOKENS, Vocab
+from pipelines.recipe_finetune import BenchmarkSettings
 from pipelines.steps import StepContext
 
 WORDS = "天地玄黄宇宙洪荒日月"
@@ -41,16 +42,24 @@ def planted(benchmark: Benchmark, subset: str) -> list[Example]:
         tags = ["O"] * len(text)
         if label:
             tags[at] = "B-LOC"
-        tagged = Example(tuple(text), tuple(DAILY_NER.labels.index(t) for t in tags))
-        out.append(tagged if benchmark is DAILY_NER else Example(("".join(text),), (label,)))
+        tagged = Example(tuple(text), tuple(DAILY_NER.labels.index(t) for t in tags), id=str(i))
+        out.append(tagged if benchmark is DAILY_NER else Example(("".join(text),), (label,), id=str(i)))
     return out
 
 
 def save_start(folder: Path, seed: int) -> Path:
     model = ErnieForPretraining(CONFIG, {"next_sentence": Head("sentence", 2, 7)}, seed)
     folder.mkdir(parents=True)
-    write_manifest(folder, Manifest("checkpoint", {}, {}, save_model(folder, model)))
+    tables = {"vocab.txt": TOKENIZER.vocab.to_bytes(), "normaliser.json": TOKENIZER.normaliser.to_bytes()}
+    files = (*save_model(folder, model), *(atomic_write(folder / name, data) for name, data in tables.items()))
+    write_manifest(folder, Manifest("model", {}, {}, files))
     return folder
+
+
+def imported_facts(name: str, subset: str, rows: int) -> dict[str, Any]:
+    return {
+        "benchmark": name, "subset": subset, "rows": rows, "labelled": rows, "read": rows, "dropped": {}, "notes": {}, "from": "planted", "official": None,
+    }  # fmt: skip
 
 
 def toy_step(
@@ -61,27 +70,20 @@ def toy_step(
     for benchmark in (REVIEWS, DAILY_NER):
         for subset in SIZES:
             rows = planted(benchmark, subset)
-            if benchmark is REVIEWS:
-                lines = ["label\ttext_a", *(f"{e.labels[0]}\t{e.texts[0]}" for e in rows)]
-            else:
-                lines = ["text_a\tlabel", *(f"{JOINT.join(e.texts)}\t{JOINT.join(DAILY_NER.labels[t] for t in e.labels)}" for e in rows)]
-            path = f"benchmarks/{benchmark.name}/{subset}.tsv"
-            entry = atomic_write(root / "import" / path, ("\n".join(lines) + "\n").encode())
-            entries.append(FileEntry(path, entry.size_bytes, entry.sha256))
+            path = f"benchmarks/{benchmark.name}/{subset}.jsonl"
+            entry = atomic_write(root / "import" / path, to_lines(rows, benchmark))
+            entries.append(FileEntry(path, entry.size_bytes, entry.sha256, imported_facts(benchmark.name, subset, len(rows))))
     write_manifest(root / "import", Manifest("import", {}, {}, tuple(entries)))
-    atomic_write(root / "vocab.txt", TOKENIZER.vocab.to_bytes())
-    atomic_write(root / "normaliser.json", TOKENIZER.normaliser.to_bytes())
     model = root / f"model-{model_seed}"
     if not model.exists():
         save_start(model, model_seed)
     trial = {
-        "package": "reviews", "train_rows": 200, "dev_rows": 60, "test_rows": 80, "max_seq_len": 24, "epochs": 1, "batch_size": 16,
-        "learning_rates": [1e-3, 3e-3], "eval_times": 2, "precision": "fp32", "dropout": 0.0, "warmup_share": 0.1, "weight_decay": 0.01,
-        "pooling": "cls",
+        **BenchmarkSettings(package="reviews", max_seq_len=24).model_dump(), "epochs": 1, "learning_rates": [1e-3, 3e-3], "eval_times": 2,
+        "precision": "fp32", "dropout": 0.0,
     }  # fmt: skip
     settings = {"arms": ["pretrained", "untrained"], "seeds": list(seeds), "benchmarks": dict.fromkeys(names, trial)}
     said: list[str] = []
     folder = root / "finetune"
     folder.mkdir(exist_ok=True)
     context = StepContext("finetune", folder, {"import": root / "import"}, {"import": "0" * 64}, settings, said.append)
-    return context, {"data": root / "import", "model": model, "vocab": root / "vocab.txt", "seed": 7, "workers": 0}, said
+    return context, {"data": root / "import", "model": model, "seed": 7, "workers": 0}, said

@@ -79,7 +79,7 @@ def write_corpus(folder: Path, num_documents: int = 40, extra: bytes = b"") -> N
     (folder / "one.txt").write_text("\n\n".join(document(i) for i in range(num_documents // 2, num_documents)) + "\n")
     tests = folder / "benchmarks" / "toy"
     tests.mkdir(parents=True, exist_ok=True)
-    (tests / "test.tsv").write_text("label\ttext_a\n1\t" + document(3).split("\n")[1] + "\n")
+    (tests / "test.jsonl").write_text(json.dumps({"id": "0", "texts": [document(3).split("\n")[1]], "labels": ["1"]}, ensure_ascii=False) + "\n")
 
 
 def run_prepare(
@@ -93,7 +93,7 @@ def run_prepare(
     }
     for name, weight in (weights or {}).items():
         corpora[name]["weight"] = weight
-    texts = sorted(corpus.glob("benchmarks/*/*.tsv"))
+    texts = sorted(corpus.glob("benchmarks/*/*.jsonl"))
     lines = [] if said is None else said
     return prepare(
         corpora=corpora, settings={**SETTINGS, **changes}, benchmarks_texts=texts, folder=out, workers=workers, seed=7, say=lines.append

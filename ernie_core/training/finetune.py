@@ -15,25 +15,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ernie_core.benchmarks.base import Benchmark, Encoded, Outputs
-from ernie_core.data.batches import Batch, collate, split_rows
+from ernie_core.data.batches import collate, split_rows
 from ernie_core.data.rows import Rows
 from ernie_core.errors import DivergedError
 from ernie_core.model.embeddings import TorchBatch
 from ernie_core.model.ernie import BENCHMARK, ErnieForBenchmark
-from ernie_core.seeding import generator, key
+from ernie_core.seeding import key
 from ernie_core.training.checkpoint import load_weights, read_config
 from ernie_core.training.loop import train
 from ernie_core.training.optim import adamw
 from ernie_core.training.precision import autocast, resolve
 from ernie_core.training.schedule import learning_rate
+from ernie_core.training.trial_feed import TASK_ID, TrialFeed
 from ernie_core.training.worker import LocalWorker
 
-TASK_ID = 0
-"""Row of the task embedding that benchmarks use: Baidu's default (ernie.md 7.6)."""
 ADAM_BETA2 = 0.98
 CLIP_NORM = 1.0
-WINDOW_BATCHES = 16
-"""Batches among which rows are sorted by length: enough for batches of nearly one length, few enough to keep the order random."""
 EVAL_TOKENS = 4096
 """Padded tokens in an evaluation batch."""
 
@@ -91,51 +88,6 @@ class TrialResult:
     diverged: bool
     stopped_early: bool
     rows_per_s: float
-
-
-def epoch_batches(lengths: NDArray[np.integer[Any]], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Return the rows of each batch of an epoch: every row once, rows of a batch of similar length, batches in random order.
-
-    Example: 5 rows in batches of 2 -> ``[array([3, 0]), array([2]), array([1, 4])]`` or the like.
-    """
-    draw = generator(seed, "fine-tuning order", epoch)
-    order = draw.permutation(len(lengths))
-    window = batch_size * WINDOW_BATCHES
-    batches: list[NDArray[np.int64]] = []
-    for start in range(0, len(order), window):
-        rows = order[start : start + window]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return [batches[i] for i in draw.permutation(len(batches))]
-
-
-@dataclass(frozen=True)
-class TrialStep:
-    """The one micro-batch of a step."""
-
-    batches: list[Batch]
-
-
-class TrialFeed:
-    """Batches of step 0, 1, 2, … of a trial."""
-
-    def __init__(self, rows: Rows, batch_size: int, seed: int, pad_id: int, values: NDArray[np.float32] | None = None) -> None:
-        self.rows, self.batch_size, self.seed, self.pad_id, self.values = rows, batch_size, seed, pad_id, values
-        self.epoch, self._left = -1, list[NDArray[np.int64]]()
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the last of which may be smaller."""
-        return -(-len(self.rows) // self.batch_size)
-
-    def next(self) -> TrialStep:
-        """Return the next batch; epochs follow each other without end."""
-        if not self._left:
-            self.epoch += 1
-            self._left = epoch_batches(self.rows.lengths, self.batch_size, self.seed, self.epoch)
-        chosen = self._left.pop(0)
-        batch = collate(self.rows.take(chosen), None, task_id=TASK_ID, pad_id=self.pad_id)
-        return TrialStep([batch if self.values is None else replace(batch, labels=self.values[chosen])])
 
 
 def predict(model: ErnieForBenchmark, rows: Rows, *, pad_id: int, precision: str) -> Outputs:
@@ -243,13 +195,16 @@ class _Clock:
     """Time spent training, evaluations left out."""
 
     def __init__(self) -> None:
-        self._begun, self._out, self._rows = time.perf_counter(), 0.0, 0
+        self._begun = self._now = time.perf_counter()
+        self._out, self._rows = 0.0, 0
 
     def count(self, rows: int) -> None:
+        """Take note of a step over `rows` rows."""
         self._rows, self._now = self._rows + rows, time.perf_counter()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
+        """Leave out the time that the block takes."""
         begun = time.perf_counter()
         yield
         self._out += time.perf_counter() - begun
@@ -257,7 +212,7 @@ class _Clock:
     @property
     def rows_per_s(self) -> float:
         """Rows a second up to the last step counted."""
-        return self._rows / max(getattr(self, "_now", self._begun) - self._begun - self._out, 1e-9) if self._rows else 0.0
+        return self._rows / max(self._now - self._begun - self._out, 1e-9)
 
 
 class _Best:

