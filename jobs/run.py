@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ernie_core.errors import RecipeError
+from jobs.finetune import add_suite_arguments, write_suite
 from pipelines.recipe import load_recipe
 from pipelines.recipe_print import print_config
 from pipelines.recipe_schema import Recipe
@@ -14,7 +16,10 @@ from pipelines.workflow import STEP_NAMES, run_folder, run_recipe, steps_of
 
 def add_arguments(parser: argparse.ArgumentParser, until: str | None = None) -> None:
     """Declare the arguments of `ernie run` (and of `ernie prepare`, …, where `until` is fixed)."""
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a YAML file")
+    if until == "finetune":
+        add_suite_arguments(parser)
+    else:
+        parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a YAML file")
     parser.add_argument(
         "--set",
         action="append",
@@ -39,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ErnieError: whatever the recipe or a step has to say.
     """
+    if getattr(args, "suite", None) is not None:
+        write_suite(args, _say)
+    if args.recipe is None:
+        raise RecipeError("E-ARGUMENT", "neither RECIPE nor --suite was given", fix="see `ernie finetune --help`")
     recipe = load_recipe(args.recipe, args.overrides)
     if args.print_config:
         print(print_config(recipe), end="")

@@ -1,0 +1,94 @@
+"""Suites: many published benchmarks on one model, as a recipe that is written down and run like any other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corpus_prep.benchmark_files import benchmark_inputs
+from ernie_core.errors import InputError
+from pipelines.recipe_finetune import BenchmarkSettings
+
+SUITES: dict[str, dict[str, tuple[str, ...]]] = {
+    "zh": {
+        "xnli": ("xnli",), "drcd": ("drcd",), "cmrc2018": ("cmrc2018", "cmrc"), "dureader": ("dureader", "dureader_demo"), "msra_ner": ("msra_ner",),
+        "chnsenticorp": ("chnsenticorp",), "lcqmc": ("lcqmc",), "bq": ("bq", "bq_corpus"), "nlpcc_dbqa": ("nlpcc_dbqa", "nlpcc-dbqa", "dbqa"),
+    },
+    "glue": {
+        "cola": ("CoLA",), "sst2": ("SST-2",), "mrpc": ("MRPC",), "stsb": ("STS-B",), "qqp": ("QQP",), "mnli": ("MNLI",), "mnli_mm": ("MNLI",),
+        "qnli": ("QNLI",), "rte": ("RTE",), "wnli": ("WNLI",),
+    },
+}  # fmt: skip
+"""Suite -> benchmark -> names that its folder may have below the data folder: the seed's nine Chinese benchmarks, and GLUE."""
+_GIVEN = re.compile(r"finetune\.benchmarks\.(\w+)\.(train|dev|test)=(.+)")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What was asked for.
+
+    Args:
+        name: out of SUITES.
+        data: folder of the benchmarks' folders.
+        model: a run, a model, or a folder of transformers.
+        run: name of the run.
+        seeds: how many.
+        preset: "base", "large", or "" for our own grid.
+        only: benchmarks to run; () for all.
+        rows: training rows of each, at most; None = all.
+        overrides: `--set` settings; those that name a benchmark's file count for what is there.
+    """
+
+    name: str
+    data: Path
+    model: Path
+    run: str
+    seeds: int
+    preset: str
+    only: tuple[str, ...]
+    rows: int | None
+    overrides: tuple[str, ...]
+
+
+def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
+    """Return the recipe of a suite as YAML, and why benchmarks are left out, a line each.
+
+    Raises:
+        InputError: E-SUITE-EMPTY, the data folder holds none of them.
+    """
+    entries, left_out = [], []
+    for name, folders in SUITES[suite.name].items():
+        if suite.only and name not in suite.only:
+            continue
+        folder = next((suite.data / f for f in folders if (suite.data / f).is_dir()), None)
+        try:
+            if folder is None:
+                raise InputError("E-BENCH-MISSING", f"no folder {' or '.join(folders)}", where=str(suite.data))
+            _find(name, folder, suite.overrides)
+        except InputError as e:
+            left_out.append(f"{name} is left out: {e.what}, expected {e.expected or 'it'} in {folder or suite.data}")
+            continue
+        settings = {"path": str(folder), **({"preset": suite.preset} if suite.preset else {}), **({"train_rows": suite.rows} if suite.rows else {})}
+        entries.append(f"    {name}: {json.dumps(settings, ensure_ascii=False)}")
+    if not entries:
+        raise InputError(
+            "E-SUITE-EMPTY", f"no benchmark of suite {suite.name} is there", where=str(suite.data), found="; ".join(left_out),
+            fix="give the folder that holds the benchmarks' folders",
+        )  # fmt: skip
+    language = "en" if suite.name == "glue" else "zh"
+    lines = [
+        f"# Suite {suite.name}, written by `ernie finetune --suite`; run it again, or change it and run it: ernie run THIS",
+        f"name: {suite.run}", f"language: {language}", "finetune:", f"  model: {json.dumps(str(suite.model), ensure_ascii=False)}", "  arms: [pretrained]",
+        f"  seeds: [{', '.join(str(i + 1) for i in range(suite.seeds))}]", "  benchmarks:", *entries,
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n", left_out
+
+
+def _find(name: str, folder: Path, overrides: Sequence[str]) -> None:
+    """Raise InputError where a benchmark's train or dev rows are not there."""
+    given = {m[2]: m[3] for setting in overrides if (m := _GIVEN.fullmatch(setting)) and m[1] == name}
+    wanted = BenchmarkSettings(path=str(folder)).model_dump() | given
+    benchmark_inputs(name, wanted)
