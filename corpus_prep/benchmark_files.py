@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from corpus_prep.package_benchmarks import split_benchmark
 from corpus_prep.packages import benchmark_groups, package_files
-from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example, Layout, Source, Subset, label_id, to_lines
+from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example, Layout, Subset, all_benchmarks, label_id
 from ernie_core.benchmarks.custom import benchmark_of, layout_of
 from ernie_core.benchmarks.layouts import existing
+from ernie_core.benchmarks.rows import fewer, to_lines
 from ernie_core.errors import InputError, RecipeError, closest
 from ernie_core.manifest import FileEntry, atomic_write
-from ernie_core.seeding import key
 
 PACKAGE_ROWS = {"train": 1000, "dev": 1000, "test": 2000}
 """Rows made from a package where the recipe gives no number."""
@@ -54,8 +54,9 @@ def benchmark_inputs(name: str, wanted: Mapping[str, Any]) -> dict[str, tuple[Pa
 
 
 def _layout_for(benchmark: Benchmark, subset: str, path: Path) -> Layout:
-    """Return the layout of a single file given for a subset, which its name says; names of the other subsets are taken too."""
-    sources: list[Source] = [*benchmark.sources.get(subset, ()), *(s for other in SUBSETS for s in benchmark.sources.get(other, ()))]
+    """Return the layout of a single file given for a subset, which its name says; names of other subsets, and of other benchmarks of the kind, are taken too."""
+    alike = [benchmark, *(b for b in all_benchmarks().values() if b.kind == benchmark.kind and b.labels == benchmark.labels)]
+    sources = [s for b in alike for other in (subset, *SUBSETS) for s in b.sources.get(other, ())]
     for source in sources:
         if path.name in {Path(source.file).name, *(Path(source.file).name + end for end in (".gz", ".bz2", ".xz"))}:
             return source.layout
@@ -134,25 +135,3 @@ def _from_package(benchmark: Benchmark, wanted: Mapping[str, Any], seed: int) ->
 
 PACKAGE_OF = {"daily_ner": "peoples_daily", "reviews": "reviews"}
 """Benchmarks that are made from packages."""
-
-
-def fewer(examples: Sequence[Example], count: int | None, seed: int, name: str) -> tuple[Example, ...]:
-    """Return `count` of the rows in their order, chosen by hash; all for None. Rows that are ranked together stay together.
-
-    Example: ``fewer(rows_of_three_questions, 5, 7, "dbqa/dev")`` -> the rows of as many whole questions as fit, at least one.
-    """
-    if count is None or count >= len(examples):
-        return tuple(examples)
-    groups: dict[str, int] = {}
-    units = [e.group or f"row {i}" for i, e in enumerate(examples)]
-    for unit in units:
-        groups[unit] = groups.get(unit, 0) + 1
-    chosen, taken = set[str](), 0
-    for unit in sorted(groups, key=lambda u: key(seed, "benchmark rows", name, u)):
-        if chosen and taken + groups[unit] > count:
-            continue
-        chosen.add(unit)
-        taken += groups[unit]
-        if taken >= count:
-            break
-    return tuple(e for e, unit in zip(examples, units, strict=True) if unit in chosen)

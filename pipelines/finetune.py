@@ -15,8 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ernie_core.benchmarks.base import SUBSETS, Benchmark, overlap, read_rows
+from ernie_core.benchmarks.base import SUBSETS, Benchmark
 from ernie_core.benchmarks.custom import benchmark_of
+from ernie_core.benchmarks.rows import overlap, read_rows
 from ernie_core.errors import InputError, RecipeError
 from ernie_core.manifest import Manifest, atomic_write, file_sha256, read_manifest, verified_path, write_manifest
 from ernie_core.normalise import NORMALISER_NAME
@@ -35,7 +36,7 @@ START = "start"
 DEFAULT_LENGTH = 128
 Done = tuple[Trial, dict[str, Any]]
 _OF_A_TRIAL = (
-    "custom", "max_seq_len", "epochs", "batch_size", "eval_times", "precision", "dropout", "warmup_share", "schedule", "pooling", "weight_decay",
+    "custom", "max_seq_len", "eval_rows", "epochs", "batch_size", "eval_times", "precision", "dropout", "warmup_share", "schedule", "pooling", "weight_decay",
     "layer_decay", "patience", "class_weights",
 )  # fmt: skip
 """Settings of a benchmark that act inside a trial; the others chose its files and the grid."""

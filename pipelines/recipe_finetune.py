@@ -51,6 +51,9 @@ class BenchmarkSettings(Settings):
         [2e-4, 5e-4, 1e-3], description="grid of peak learning rates, the same for each arm"
     )
     eval_times: Positive = Field(6, description="evaluations on dev in a trial")
+    eval_rows: Positive | None = Field(
+        None, description="dev rows of these evaluations, chosen by hash, where all would take too long; the end is scored on all; null: all"
+    )
     precision: Precision = Field("auto", description=PRECISION_WORDS)
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while fine-tuning")
     warmup_share: Share = Field(0.1, description="share of steps spent warming up")

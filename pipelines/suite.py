@@ -23,6 +23,8 @@ SUITES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 """Suite -> benchmark -> names that its folder may have below the data folder: the seed's nine Chinese benchmarks, and GLUE."""
+EVAL_ROWS = 1000
+"""Dev rows that choose the step; the score is on all."""
 _GIVEN = re.compile(r"finetune\.benchmarks\.(\w+)\.(train|dev|test)=(.+)")
 
 
@@ -71,7 +73,13 @@ def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
         except InputError as e:
             left_out.append(f"{name} is left out: {e.what}, expected {e.expected or 'it'} in {folder or suite.data}")
             continue
-        settings = {"path": str(folder), **({"preset": suite.preset} if suite.preset else {}), **({"train_rows": suite.rows} if suite.rows else {})}
+        settings = {
+            "path": str(folder),
+            "eval_times": 3,
+            "eval_rows": EVAL_ROWS,
+            **({"preset": suite.preset} if suite.preset else {}),
+            **({"train_rows": suite.rows} if suite.rows else {}),
+        }
         entries.append(f"    {name}: {json.dumps(settings, ensure_ascii=False)}")
     if not entries:
         raise InputError(

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example, overlap, read_rows
+from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example
 from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.benchmarks.metrics.base import Counts
+from ernie_core.benchmarks.rows import fewer, overlap, read_rows
 from ernie_core.errors import IntegrityError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, read_manifest, verified_path, write_manifest
@@ -79,7 +80,9 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     tokenizer = load_tokenizer(Path(trial.vocab))
     max_seq_len = settings.pop("max_seq_len")
     examples = {subset: read_rows(path, benchmark) for subset in SUBSETS if (path := Path(trial.data) / f"{subset}.jsonl").exists()}
-    encoded = {subset: benchmark.encode(rows, benchmark, tokenizer, max_seq_len) for subset, rows in examples.items()}
+    few = fewer(examples["dev"], settings.pop("eval_rows"), trial.seed, "choosing")
+    read = examples if len(few) == len(examples["dev"]) else {**examples, finetune.CHOOSING: few}
+    encoded = {subset: benchmark.encode(rows, benchmark, tokenizer, max_seq_len) for subset, rows in read.items()}
     found = finetune.run_trial(
         model_folder=Path(trial.model), pretrained=trial.arm == "pretrained", benchmark=benchmark, data=encoded, pad_id=tokenizer.vocab.pad_id,
         seed=trial.seed, threads=1, settings=finetune.Settings(learning_rate=trial.learning_rate, **settings),
@@ -91,7 +94,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     result = {
         "scored": scored, "dev": scores["dev"][headline], "test": scores.get("test", {}).get(headline), "scores": scores,
         "without_overlap": _without_overlap(benchmark, examples, outcomes), "best_step": found.best_step, "dev_curve": [list(p) for p in found.dev_curve],
-        "diverged": found.diverged, "stopped_early": found.stopped_early, "truncated": {subset: e.truncated for subset, e in encoded.items()},
+        "diverged": found.diverged, "stopped_early": found.stopped_early, "truncated": {subset: encoded[subset].truncated for subset in examples},
     }  # fmt: skip
     predictions = {subset: _lines(examples[subset], encoded[subset].answers(found.outputs[subset])) for subset in found.outputs}
     return _commit(trial, result, outcomes[scored], predictions, found.rows_per_s)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie_core.benchmarks.base import Benchmark, Example, to_lines
+from ernie_core.benchmarks.base import Benchmark, Example
 from ernie_core.benchmarks.classification import REVIEWS
+from ernie_core.benchmarks.rows import to_lines
 from ernie_core.benchmarks.sequence_labelling import DAILY_NER
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, write_manifest
 from ernie_core.model.config import ErnieConfig

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from ernie_core.benchmarks.metrics.base import Counts, Metric
 from ernie_core.errors import InputError, closest, printable
-from ernie_core.normalise import normalise
 from ernie_core.registry import scan
 from ernie_core.schemas import Sample
 from ernie_core.tokenization import Tokenizer
@@ -137,7 +135,6 @@ class Benchmark:
         rows: subset -> rows of the official split, for subsets the publisher gives out.
         presets: "base" and "large".
         language: "zh" or "en".
-        published: column of the seed's tables that it belongs to; "" for none.
     """
 
     name: str
@@ -150,7 +147,6 @@ class Benchmark:
     rows: Mapping[str, int] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
     language: str = "zh"
-    published: str = ""
 
     @property
     def metric(self) -> Metric:
@@ -166,56 +162,6 @@ class Benchmark:
 def all_benchmarks() -> dict[str, Benchmark]:
     """Return every benchmark declared in `ernie_core/benchmarks`, by name."""
     return scan(importlib.import_module("ernie_core.benchmarks"), Benchmark)
-
-
-def to_lines(examples: Sequence[Example], benchmark: Benchmark) -> bytes:
-    """Return rows as JSON lines, the form between the import step and a trial; labels stand by name.
-
-    Example: ``{"id": "0", "texts": ["这书不错"], "labels": ["1"]}``; fields without a value are left out.
-    """
-    return "".join(json.dumps(_to_json(e, benchmark), ensure_ascii=False) + "\n" for e in examples).encode()
-
-
-def _to_json(example: Example, benchmark: Benchmark) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": example.id, "texts": list(example.texts)}
-    if example.labels:
-        row["labels"] = [benchmark.labels[i] for i in example.labels]
-    if example.value is not None:
-        row["value"] = example.value
-    if example.group:
-        row["group"] = example.group
-    if example.answers:
-        row["answers"] = [list(a) for a in example.answers]
-    return row
-
-
-def read_rows(path: Path, benchmark: Benchmark) -> tuple[Example, ...]:
-    """Read what `to_lines` wrote.
-
-    Raises:
-        InputError: E-BENCH-MISSING, E-BENCH-EMPTY (no row), E-BENCH-ROW (an unknown label, or not JSON).
-    """
-    rows = []
-    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
-        if line:
-            try:
-                rows.append(_from_json(json.loads(line), benchmark))
-            except (ValueError, KeyError, TypeError) as e:
-                raise bad_row(benchmark, f"{path}:{number}", *map(str, e.args[:2])) from None
-    if not rows:
-        raise empty(benchmark, path)
-    return tuple(rows)
-
-
-def _from_json(row: dict[str, Any], benchmark: Benchmark) -> Example:
-    return Example(
-        texts=tuple(row["texts"]),
-        labels=tuple(label_id(name, benchmark.labels) for name in row.get("labels", ())),
-        value=row.get("value"),
-        group=row.get("group", ""),
-        answers=tuple((text, start) for text, start in row.get("answers", ())),
-        id=row["id"],
-    )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -249,20 +195,6 @@ def label_id(value: str, labels: Sequence[str]) -> int:
     if value not in labels:
         raise ValueError(f"one of {closest(value, labels, limit=20)}", f"label {value!r}")
     return labels.index(value)
-
-
-def overlap(first: Sequence[Example], second: Sequence[Example]) -> list[bool]:
-    """Say of each of `second`'s rows whether its texts stand in `first`, after normalising (reliability F65).
-
-    Example: ``overlap([Example(("好",))], [Example(("好",)), Example(("坏",))])`` -> ``[True, False]``.
-    """
-    seen = {_plain(e) for e in first}
-    return [_plain(e) in seen for e in second]
-
-
-def _plain(example: Example) -> str:
-    parts = ["".join(example.texts)] if len(example.texts) > 2 else example.texts
-    return "\x00".join(normalise(part)[0] for part in parts)
 
 
 def sample_of(segments: Sequence[list[int]], tokenizer: Tokenizer, label: int, token_labels: Mapping[str, list[int]] | None = None) -> Sample:

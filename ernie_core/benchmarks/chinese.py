@@ -35,7 +35,6 @@ XNLI = Benchmark(
     },
     rows={"train": 392_702, "dev": 2490, "test": 5010},
     presets={"base": Preset(1e-4, 3, 128, 512, 0.0, 0.01), "large": Preset(4e-5, 3, 128, 512, 0.0, 0.01)},
-    published="XNLI",
 )  # fmt: skip
 
 CHNSENTICORP = Benchmark(
@@ -44,7 +43,6 @@ CHNSENTICORP = Benchmark(
     sources={subset: (Source(f"{subset}.tsv", ERNIE_TEXT),) for subset in ("train", "dev", "test")},
     rows={"train": 9600, "dev": 1200, "test": 1200},
     presets={"base": Preset(5e-5, 10, 24, 256, 0.0, 0.01), "large": Preset(1e-5, 10, 24, 256, 0.0, 0.01)},
-    published="ChnSentiCorp",
 )  # fmt: skip
 
 _BARE_PAIR = Table({"text_a": 0, "text_b": 1, "label": 2}, header=False)
@@ -55,7 +53,6 @@ LCQMC = Benchmark(
     sources={subset: (Source(f"{subset}.tsv", _PAIR_FILE), Source(f"{subset}.txt", _PAIR_FILE)) for subset in ("train", "dev", "test")},
     rows={"train": 238_766, "dev": 8802, "test": 12_500},
     presets={"base": Preset(2e-5, 3, 32, 128, 0.0, 0.0), "large": Preset(5e-6, 3, 32, 128, 0.0, 0.0)},
-    published="LCQMC",
 )  # fmt: skip
 
 _BQ_CSV = Table({"text_a": "sentence1", "text_b": "sentence2", "label": "label"}, delimiter=",", quoted=True)
@@ -71,7 +68,6 @@ BQ = Benchmark(
     },
     rows={"train": 100_000, "dev": 10_000, "test": 10_000},
     presets={"base": Preset(3e-5, 3, 64, 128, 0.0, 0.01), "large": Preset(1.5e-5, 3, 64, 128, 0.0, 0.01)},
-    published="BQ Corpus",
 )  # fmt: skip
 
 _ERNIE_QUESTIONS = Table({"label": "label", "text_a": "text_a", "text_b": "text_b", "group": "qid"}, others=False)
@@ -89,7 +85,6 @@ NLPCC_DBQA = Benchmark(
         "test": (Source("test.tsv", _ERNIE_QUESTIONS), Source("nlpcc2017.dbqa.test", _DBQA_2017)),
     },
     presets={"base": Preset(2e-5, 3, 64, 512, 0.0, 0.01), "large": Preset(1e-5, 3, 64, 512, 0.0, 0.01)},
-    published="NLPCC2016-DBQA",
 )  # fmt: skip
 
 _OCNLI = JsonLines({"text_a": "sentence1", "text_b": "sentence2", "label": "label", "id": "id"}, drop={"-": "no_majority"})

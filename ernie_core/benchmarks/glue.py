@@ -45,7 +45,6 @@ COLA = Benchmark(
     sources=_files(ERNIE_TEXT, Table({"label": 1, "text_a": 3}, header=False), Table({"text_a": "sentence", "id": "index"}, labelled=False)),
     rows={"train": 8551, "dev": 1043, "test": 1063},
     presets={"base": Preset(3e-5, 3, 64, 128, 0.1, 0.0), "large": Preset(3e-5, 5, 32, 128, 0.1, 0.0)},
-    published="CoLA",
 )  # fmt: skip
 
 SST2 = Benchmark(
@@ -53,7 +52,6 @@ SST2 = Benchmark(
     sources=_files(ERNIE_TEXT, Table({"text_a": "sentence", "label": "label", "id": "index"}, optional=("id",))),
     rows={"train": 67_349, "dev": 872, "test": 1821},
     presets={"base": Preset(2e-5, 4, 256, 128, 0.1, 0.0), "large": Preset(2e-5, 4, 64, 128, 0.1, 0.0)},
-    published="SST-2",
 )  # fmt: skip
 
 _MICROSOFT = Table({"label": "Quality", "text_a": "#1 String", "text_b": "#2 String"})
@@ -99,7 +97,6 @@ MRPC = Benchmark(
     },
     rows={"train": 3668, "dev": 408, "test": 1725},
     presets={"base": Preset(3e-5, 4, 32, 128, 0.1, 0.0), "large": Preset(3e-5, 4, 16, 128, 0.1, 0.0)},
-    published="MRPC",
 )  # fmt: skip
 
 _STS = Table({"text_a": "sentence1", "text_b": "sentence2", "value": "score", "id": "index"}, optional=("id",))
@@ -116,7 +113,6 @@ STSB = Benchmark(
     },
     rows={"train": 5749, "dev": 1500, "test": 1379},
     presets={"base": Preset(5e-5, 3, 128, 128, 0.1, 0.0), "large": Preset(5e-5, 3, 128, 128, 0.1, 0.0)},
-    published="STS-B",
 )  # fmt: skip
 
 _QQP = _pair("question1", "question2", "is_duplicate", "id")
@@ -135,7 +131,6 @@ QQP = Benchmark(
     },
     rows={"train": 363_846, "dev": 40_430, "test": 390_965},
     presets={"base": Preset(3e-5, 3, 256, 128, 0.1, 0.0), "large": Preset(5e-5, 3, 256, 128, 0.1, 0.0)},
-    published="QQP",
 )  # fmt: skip
 
 _MNLI = _pair("sentence1", "sentence2", "gold_label")
@@ -153,7 +148,6 @@ MNLI = Benchmark(
     },
     rows={"train": 392_702, "dev": 9815, "test": 9796},
     presets={"base": Preset(3e-5, 3, 512, 128, 0.1, 0.0), "large": Preset(3e-5, 3, 256, 128, 0.1, 0.0)},
-    published="MNLI-m",
 )  # fmt: skip
 MNLI_MM = replace(
     MNLI, name="mnli_mm", source="GLUE MNLI, dev and test of genres that train does not have",
@@ -163,7 +157,6 @@ MNLI_MM = replace(
         "test": (Source("test_mismatched.tsv", unlabelled(_MNLI)), Source("mm/test.tsv", unlabelled(_ERNIE_MNLI))),
     },
     rows={"train": 392_702, "dev": 9832, "test": 9847},
-    published="MNLI-mm",
 )  # fmt: skip
 
 _QNLI_FILES = _files(_ERNIE_RTE, _pair("question", "sentence"))
@@ -173,7 +166,6 @@ QNLI = Benchmark(
     sources=_QNLI_FILES | {"train": (*_QNLI_FILES["train"], Source("sample.train.json", _SAMPLE))},
     rows={"train": 104_743, "dev": 5463, "test": 5463},
     presets={"base": Preset(2e-5, 4, 256, 128, 0.1, 0.0), "large": Preset(2e-5, 4, 256, 128, 0.1, 0.0)},
-    published="QNLI",
 )  # fmt: skip
 
 RTE = Benchmark(
@@ -181,7 +173,6 @@ RTE = Benchmark(
     sources=_files(_ERNIE_RTE, _pair("sentence1", "sentence2")),
     rows={"train": 2490, "dev": 277, "test": 3000},
     presets={"base": Preset(2e-5, 4, 4, 128, 0.1, 0.0), "large": Preset(3e-5, 5, 16, 128, 0.1, 0.0)},
-    published="RTE",
 )  # fmt: skip
 
 WNLI = Benchmark(
@@ -189,7 +180,6 @@ WNLI = Benchmark(
     sources=_files(ERNIE_PAIR, _pair("sentence1", "sentence2")),
     rows={"train": 635, "dev": 71, "test": 146},
     presets={"base": Preset(2e-5, 4, 8, 512, 0.1, 0.0), "large": Preset(2e-5, 4, 8, 512, 0.1, 0.0)},
-    published="WNLI",
 )  # fmt: skip
 
 
@@ -231,5 +221,4 @@ AX = Benchmark(
         )
     },
     rows={"test": 1104},
-    published="AX",
 )  # fmt: skip

@@ -197,7 +197,7 @@ CMRC2018 = Benchmark(
         "train": (Source("train.json", _TRAIN), Source("cmrc2018_train.json", _TRAIN), Source("train-pseudo-cmrc2018.zip", _TRAIN)),
         "dev": (Source("dev.json", _HELD_OUT), Source("cmrc2018_dev.json", _HELD_OUT)),
     },
-    rows={"train": 10142, "dev": 3219}, presets=_presets(3e-5, 3e-5), published="CMRC2018",
+    rows={"train": 10142, "dev": 3219}, presets=_presets(3e-5, 3e-5)
 )  # fmt: skip
 DRCD = Benchmark(
     name="drcd", kind="span", labels=(), metrics=(EM, F1, EM_F1), encode=encode,
@@ -207,7 +207,7 @@ DRCD = Benchmark(
         "dev": (Source("dev.json", _HELD_OUT), Source("ernie_dev.json", _HELD_OUT), Source("DRCD_dev.json", Squad(to_simplified=True))),
         "test": (Source("test.json", _HELD_OUT), Source("ernie_test.json", _HELD_OUT), Source("DRCD_test.json", Squad(to_simplified=True))),
     },
-    rows={"train": 26936, "dev": 3524, "test": 3493}, presets=_presets(5e-5, 3e-5), published="DRCD",
+    rows={"train": 26936, "dev": 3524, "test": 3493}, presets=_presets(5e-5, 3e-5)
 )  # fmt: skip
 DUREADER = Benchmark(
     name="dureader", kind="span", labels=(), metrics=(EM, F1, EM_F1), encode=encode,
@@ -216,5 +216,5 @@ DUREADER = Benchmark(
         "train": (Source("train.json", _TRAIN), Source("search.train.json", DuReader())),
         "dev": (Source("dev.json", _HELD_OUT), Source("search.dev.json", DuReader())),
     },
-    presets=_presets(5e-5, 2e-5), published="DuReader",
+    presets=_presets(5e-5, 2e-5)
 )  # fmt: skip

@@ -223,8 +223,11 @@ _LABELS = ("B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "O")
 MSRA_NER = Benchmark(
     name="msra_ner", kind="tagging", labels=_LABELS, metrics=(CHUNK_F1,), encode=encode,
     source="MSRA-NER (SIGHAN 2006; Levow 2006) in ERNIE's split: tags, ids, layout, metric and presets of ernie.md 7.4, 7.5, 8.2",
-    sources={subset: (Source(f"{subset}.tsv", TaggedTable(scheme="bio")),) for subset in ("train", "dev", "test")},
-    rows={"train": 20864, "dev": 2318, "test": 4636}, presets={"base": _msra(5e-5), "large": _msra(1e-5)}, published="MSRA-NER(SIGHAN2006)",
+    sources={
+        "train": (Source("train.tsv", TaggedTable(scheme="bio")), Source("train_derived.tsv", TaggedTable(scheme="bio"))),
+        **{subset: (Source(f"{subset}.tsv", TaggedTable(scheme="bio")),) for subset in ("dev", "test")},
+    },
+    rows={"train": 20864, "dev": 2318, "test": 4636}, presets={"base": _msra(5e-5), "large": _msra(1e-5)}
 )  # fmt: skip
 DAILY_NER = Benchmark(
     name="daily_ner", kind="tagging", labels=_LABELS, metrics=(CHUNK_F1,), encode=encode,

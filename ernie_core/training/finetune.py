@@ -29,6 +29,8 @@ from ernie_core.training.schedule import learning_rate
 from ernie_core.training.trial_feed import TASK_ID, TrialFeed
 from ernie_core.training.worker import LocalWorker
 
+CHOOSING = "choosing"
+"""Dev rows that are evaluated along the way, where the whole dev set would take too long."""
 ADAM_BETA2 = 0.98
 CLIP_NORM = 1.0
 EVAL_TOKENS = 4096
@@ -128,7 +130,7 @@ def run_trial(
         model_folder: a checkpoint.
         pretrained: start from its weights; else from its shape alone.
         benchmark: what the data is of.
-        data: "train" and "dev", and what else is to be predicted ("test").
+        data: "train" and "dev", and what else is to be predicted ("test"); CHOOSING, where it is there, is evaluated along the way instead of "dev".
         pad_id: of the vocabulary.
         seed: of the start, the order and dropout.
         settings: how to train.
@@ -148,13 +150,14 @@ def run_trial(
     total_steps = settings.epochs * feed.steps_per_epoch
     best = _Best(model, settings.patience)
     clock = _Clock()
+    choosing = CHOOSING if CHOOSING in data else "dev"
 
     def outputs(subset: str) -> Outputs:
         return predict(model, rows[subset], pad_id=pad_id, precision=precision)
 
     def validate(step: int) -> None:
         with clock.stopped():
-            best.offer(step, benchmark.metric.of(data["dev"].outcomes(outputs("dev"))))
+            best.offer(step, benchmark.metric.of(data[choosing].outcomes(outputs(choosing))))
 
     def rate(step: int) -> float:
         return (
@@ -176,7 +179,7 @@ def run_trial(
         except DivergedError:
             diverged, stopped = True, False  # a rate of the grid may be too high: that is a result, not a fault
         best.restore()
-        found = {subset: outputs(subset) for subset in data if subset != "train"}
+        found = {subset: outputs(subset) for subset in data if subset not in {"train", CHOOSING}}
     return TrialResult(tuple(best.curve), best.step, found, diverged, stopped, clock.rows_per_s)
 
 

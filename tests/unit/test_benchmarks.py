@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie_core.benchmarks.base import Benchmark, Example, all_benchmarks, overlap, read_rows, to_lines
+from ernie_core.benchmarks.base import Benchmark, Example, all_benchmarks
 from ernie_core.benchmarks.chinese import LCQMC
 from ernie_core.benchmarks.classification import REVIEWS, cut_pair
 from ernie_core.benchmarks.glue import STSB
 from ernie_core.benchmarks.layouts import ERNIE_TEXT
+from ernie_core.benchmarks.rows import overlap, read_rows, to_lines
 from ernie_core.errors import InputError
 from ernie_core.tokenization import Tokenizer
 from ernie_core.vocab import SPECIAL_TOKENS, Vocab

@@ -19,8 +19,9 @@ from finetune_helper import CONFIG, SETTINGS, SIZES, TOKENIZER, imported_facts, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie_core.benchmarks.base import Benchmark, Encoded, to_lines
+from ernie_core.benchmarks.base import Benchmark, Encoded
 from ernie_core.benchmarks.classification import REVIEWS
+from ernie_core.benchmarks.rows import to_lines
 from ernie_core.benchmarks.sequence_labelling import DAILY_NER
 from ernie_core.data.rows import Rows
 from ernie_core.errors import InputError, RecipeError

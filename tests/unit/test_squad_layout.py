@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie_core.benchmarks.base import Example, Layout, Subset, read_rows, to_lines
+from ernie_core.benchmarks.base import Example, Layout, Subset
 from ernie_core.benchmarks.dureader_layout import DuReader
 from ernie_core.benchmarks.reading_comprehension import CMRC2018, DRCD, DUREADER
+from ernie_core.benchmarks.rows import read_rows, to_lines
 from ernie_core.benchmarks.squad_layout import NO_ANSWER, Squad, nearest
 from ernie_core.errors import InputError
 
