@@ -80,18 +80,23 @@ def summary_table(run_folder: Path) -> str:
     rows = [tuple(row.values()) for row in _arm_rows(data)]
     widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
-    differences = [f"{name}, pretrained − untrained: {findings.interval_words(b.get('difference'))}" for name, b in data.benchmarks.items()]
-    return "\n".join([*lines, "", *differences]) if rows else "no benchmark was run"
+    compared = {name: b for name, b in data.benchmarks.items() if len(b["arms"]) > 1}
+    differences = [f"{name}, pretrained − untrained: {findings.interval_words(b.get('difference'))}" for name, b in compared.items()]
+    return "\n".join([*lines, *([""] if differences else []), *differences]) if rows else "no benchmark was run"
 
 
 def _arm_rows(data: RunData) -> list[dict[str, str]]:
+    """Return a row for each benchmark, metric and arm; a score of the dev set says so, since its test set has no labels."""
     return [
         {
-            "benchmark": name, "metric": metric_words(b["metric"]), "arm": arm, "median": percent(entry["median"]), "low": percent(entry["min"]),
-            "high": percent(entry["max"]), "rate": rate_text(entry["learning_rate"]), "seeds": str(len(entry["trials"])),
+            "benchmark": name, "metric": metric_words(metric) + ("" if b["scored"] == "test" else f", {b['scored']}"), "arm": arm,
+            "median": percent(figures["median"]), "low": percent(figures["min"]), "high": percent(figures["max"]),
+            "rate": rate_text(entry["learning_rate"]), "seeds": str(len(entry["trials"])),
         }
         for name, b in data.benchmarks.items()
+        for metric in next(iter(b["arms"].values()))["scores"][b["scored"]]
         for arm, entry in b["arms"].items()
+        for figures in [entry["scores"][b["scored"]][metric]]
     ]  # fmt: skip
 
 
@@ -112,6 +117,7 @@ def _view(data: RunData, command: Sequence[str]) -> dict[str, Any]:
         "published": published,
         "published_tables": published_tables,
         "stand_ins": stand_ins,
+        "arms": sorted({arm for b in data.benchmarks.values() for arm in b["arms"]}),
         "difference_chart": _difference_chart(data),
         "lm_chart": _lm_chart(data),
         "task_charts": [(f, chart) for f in tasks if (chart := _task_chart(data, f))],
@@ -159,7 +165,9 @@ def _benchmark_view(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "name": name, "metric": words, "rows": result["rows"], "overlap": result.get("overlap", {}), "chart": Markup(chart),  # noqa: S704  our own SVG, its texts escaped
         "grids": [(arm, entry["learning_rate"], entry["grid"]) for arm, entry in result["arms"].items()],
         "trials": [(arm, t) for arm, entry in result["arms"].items() for t in entry["trials"]],
-        "draws": (result.get("difference") or {}).get("draws"),
+        "draws": (result.get("difference") or {}).get("draws"), "majority": result["majority"].get(result["scored"]), "scored": result["scored"],
+        "dropped": result["dropped"], "binomial": findings.binomial_words(result),
+        "clean": [(arm, subset, metric_words(result["metric"]), metrics[result["metric"]]["median"]) for arm, entry in result["arms"].items() for subset, metrics in entry["without_overlap"].items()],
     }  # fmt: skip
 
 
