@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from finetune_helper import save_start
 from prepare_helper import document
 
 README = Path(__file__).parents[2] / "README.md"
@@ -49,6 +50,35 @@ def test_the_ten_lines_for_your_own_text_prepare_it(tmp_path: Path) -> None:
     assert said[1].startswith("哈尔滨是[MASK]龙江的省会\n")
     assert "AutoModel.from_pretrained" in said[2]
     assert (tmp_path / "mine_hf" / "tokenizer.json").exists()
+
+
+def test_the_benchmark_commands_and_the_lines_for_your_own_data_run(tmp_path: Path) -> None:
+    text = README.read_text(encoding="utf-8")
+    commands = {
+        c.split()[0]: shlex.split(c, comments=True) for c in re.findall(r"^    ernie ((?:finetune --suite zh|convert-glue) .*)$", text, re.MULTILINE)
+    }
+    save_start(tmp_path / "runs" / "mine", seed=1)
+    rows = "".join(f"{i % 2}\t好坏天地{'玄黄'[i % 2]}\n" for i in range(12))
+    for name, data in {"chinese_benchmarks/chnsenticorp": ("label\ttext_a\n" + rows), "glue_data/RTE": None}.items():
+        (tmp_path / name).mkdir(parents=True)
+        for subset in ("train", "dev", "test"):
+            glue = "index\tsentence1\tsentence2" + ("\n0\ta\tb\n" if subset == "test" else "\tlabel\n0\ta\tb\tentailment\n")
+            (tmp_path / name / f"{subset}.tsv").write_text(data or glue, encoding="utf-8")
+    assert "RTE" in run(commands["convert-glue"], tmp_path)
+    small = ["--set", "workers=0", "--seeds", "1", "--set", "finetune.benchmarks.chnsenticorp.learning_rates=[1e-3]"]
+    said = run([*commands["finetune"], *small], tmp_path)
+    assert "suite zh: written to runs/zh_of_mine.yaml" in said
+    assert "lcqmc is left out" in said
+    assert "chnsenticorp  accuracy  pretrained" in said
+    recipe = re.search(r"```yaml\n# finetune_mine\.yaml\n(.*?)```", text, re.DOTALL)
+    assert recipe is not None
+    (tmp_path / "finetune_mine.yaml").write_text(recipe[1], encoding="utf-8")
+    for subset in ("train", "dev"):
+        (tmp_path / f"{subset}.csv").write_text(
+            "review,stars\n" + "".join(f"好{'坏天'[i % 2]},{['bad', 'good'][i % 2]}\n" for i in range(12)), encoding="utf-8"
+        )
+    one = ["--set", "workers=0", "--set", "finetune.seeds=[1]", "--set", "finetune.benchmarks.stars.learning_rates=[1e-3]"]
+    assert "stars      accuracy, dev  pretrained" in run(["run", "finetune_mine.yaml", *one], tmp_path)
 
 
 GUARD = """
