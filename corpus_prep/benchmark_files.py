@@ -43,7 +43,9 @@ def benchmark_inputs(name: str, wanted: Mapping[str, Any]) -> dict[str, tuple[Pa
             places = [(existing(Path(wanted["path"]) / s.file), s.layout) for s in benchmark.sources.get(subset, ())]
             if there := [place for place in places if place[0].exists()]:
                 found[subset] = there[0]
-    needed = [s for s in ("train", "dev") if s in benchmark.sources or wanted["custom"]]
+    needed = [] if benchmark.trained_by else ["train", "dev"]
+    if benchmark.trained_by and not found:
+        needed = list(benchmark.sources)
     if missing := [s for s in needed if s not in found or not found[s][0].exists()]:
         files = [s.file for subset in missing for s in benchmark.sources.get(subset, ())]
         raise InputError(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ernie_core.errors import ErnieError, closest
-from jobs import convert_glue, export, fill, gc, run, shards
+from jobs import convert_glue, export, fill, gc, run, shards, submission
 
 EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
 _EPILOG = f"""\
@@ -85,6 +85,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("convert-glue", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     convert_glue.add_convert_glue_arguments(sub)
     sub.set_defaults(handle=convert_glue.convert_glue)
+    text = "write the zip that GLUE's leaderboard takes, from a run's test predictions"
+    sub = commands.add_parser("submission", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    submission.add_submission_arguments(sub)
+    sub.set_defaults(handle=submission.submission)
     text = "take away files that killed runs left and that nothing names"
     sub = commands.add_parser("gc", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     gc.add_gc_arguments(sub)
@@ -98,7 +102,7 @@ def _dispatch(argv: list[str]) -> int:
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()
-    names = [*_STEP_HELP, "shards", "export", "fill", "convert-glue", "gc"]
+    names = [*_STEP_HELP, "shards", "export", "fill", "convert-glue", "submission", "gc"]
     if not argv:
         parser.print_help()
         return 2

@@ -7,7 +7,7 @@ and inputs are unchanged is not run again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -63,17 +63,20 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
     _check_pooling(settings, benchmarks)
     hashes = _inputs(data, start, vocab, benchmarks)
     facts = {name: _read_all(benchmark, data, context.say) for name, benchmark in benchmarks.items()}
+    guests = {name: [g for g, guest in benchmarks.items() if guest.trained_by == name] for name in benchmarks}
+    for name, visiting in guests.items():
+        hashes[name] |= {f"{g}/{k}": v for g in visiting for k, v in hashes[g].items() if k in SUBSETS}
 
     def trial(name: str, arm: str, rate: float, trial_seed: int) -> Trial:
         return Trial(
             benchmark=name, arm=arm, learning_rate=rate, seed=trial_seed, settings={k: settings[name][k] for k in _OF_A_TRIAL},
             data=str(data / "benchmarks" / name), model=str(start), vocab=str(vocab),
-            inputs={k: v for k, v in hashes[name].items() if arm == "pretrained" or k != "weights"},
+            inputs={k: v for k, v in hashes[name].items() if arm == "pretrained" or k != "weights"}, guests=tuple(guests[name]),
             folder=str(context.folder / "trials" / f"{name}-{arm}-{rate!r}-{trial_seed}"),
         )  # fmt: skip
 
     arms = context.settings["arms"]
-    pairs = [(name, arm) for name in benchmarks for arm in arms]
+    pairs = [(name, arm) for name, benchmark in benchmarks.items() if not benchmark.trained_by for arm in arms]
     first, *others = dict.fromkeys(context.settings["seeds"])
     rates = {name: sorted(set(settings[name]["learning_rates"])) for name in benchmarks}
     with Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
@@ -83,7 +86,8 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
         done += runner.run([trial(*pair, chosen[pair], s) for pair in pairs for s in others])
     results: dict[str, Any] = {"benchmarks": {}}
     for name, benchmark in benchmarks.items():
-        found = {arm: _arm(name, arm, chosen[name, arm], done) for arm in arms}
+        host = benchmark.trained_by or name
+        found = {arm: _arm(host, arm, chosen[host, arm], done, name if benchmark.trained_by else "") for arm in arms}
         results["benchmarks"][name] = summary(benchmark, facts[name], found, seed)
         context.say(f"fine-tune: {name} {outcome_words(results['benchmarks'][name])}")
     _journal(context.folder, results, done)
@@ -156,7 +160,7 @@ class _Runner:
         return [(t, found[t.folder]) for t in trials]
 
 
-def _inputs(data: Path, model: Path, vocab: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
+def _inputs(data: Path, model: Path, vocab: Path, benchmarks: Mapping[str, Benchmark]) -> dict[str, dict[str, str]]:
     """Return the hashes of what the trials of each benchmark read, after checking its files against their manifest."""
     entries = {e.path: e for e in read_manifest(data).files}
     parts = {e.path: e.sha256 for e in read_manifest(model).files}
@@ -167,12 +171,18 @@ def _inputs(data: Path, model: Path, vocab: Path, names: Iterable[str]) -> dict[
         "normaliser": file_sha256(vocab.with_name(NORMALISER_NAME)),
     }
     hashes = {}
-    for name in names:
+    for name in benchmarks:
         paths = {subset: f"benchmarks/{name}/{subset}.jsonl" for subset in SUBSETS}
-        if missing := [paths[s] for s in ("train", "dev") if paths[s] not in entries]:
+        held = {subset: path for subset, path in paths.items() if path in entries}
+        if (
+            missing := [paths[s] for s in ("train", "dev") if s not in held]
+            if not benchmarks[name].trained_by
+            else [paths["test"]]
+            if not held
+            else []
+        ):
             fix = "check the benchmark's files in the recipe"
             raise InputError("E-BENCH-MISSING", f"benchmark {name} was not imported", where=str(data), expected=", ".join(missing), fix=fix)
-        held = {subset: path for subset, path in paths.items() if path in entries}
         for path in held.values():
             verified_path(data, entries[path], "E-BENCH-HASH")
         hashes[name] = shared | {subset: entries[path].sha256 for subset, path in held.items()}
@@ -187,7 +197,7 @@ def _read_all(benchmark: Benchmark, data: Path, say: Say) -> dict[str, Any]:
     """
     imported = {e.facts["subset"]: e.facts for e in read_manifest(data).files if e.facts.get("benchmark") == benchmark.name}
     subsets = {subset: read_rows(data / "benchmarks" / benchmark.name / f"{subset}.jsonl", benchmark) for subset in imported}
-    shared = {subset: sum(overlap(subsets["train"], rows)) for subset, rows in subsets.items() if subset != "train"}
+    shared = {subset: sum(overlap(subsets.get("train", ()), rows)) for subset, rows in subsets.items() if subset != "train"}
     for subset, count in shared.items():
         if count:
             say(f"warning: {count} {subset} rows of {benchmark.name} stand in its train rows too; its {subset} score is too high")
@@ -203,13 +213,14 @@ def _best_rate(done: Sequence[Done], name: str, arm: str) -> float:
     return -max(scores)[1]
 
 
-def _arm(name: str, arm: str, rate: float, done: Sequence[Done]) -> Arm:
-    """Return an arm's trials at the chosen rate, in the order of seeds, and the grid at the first seed."""
+def _arm(name: str, arm: str, rate: float, done: Sequence[Done], guest: str) -> Arm:
+    """Return an arm's trials at the chosen rate, in the order of seeds, and the grid at the first seed; of a guest's part where one is named."""
     mine = [(t, r) for t, r in done if (t.benchmark, t.arm) == (name, arm)]
     first = mine[0][0].seed
     at_rate = [(t, r) for t, r in mine if t.learning_rate == rate]
     grid = [(t.learning_rate, r["dev"]) for t, r in mine if t.seed == first]
-    return Arm(rate, grid, [t.seed for t, _ in at_rate], [r for _, r in at_rate], [outcomes_of(r) for _, r in at_rate])
+    results = [{**r, "dev_curve": [], **r["guests"][guest]} if guest else r for _, r in at_rate]
+    return Arm(rate, [] if guest else grid, [t.seed for t, _ in at_rate], results, [outcomes_of(r, guest) for _, r in at_rate])
 
 
 def _journal(folder: Path, results: dict[str, Any], done: Sequence[Done]) -> None:
@@ -222,7 +233,8 @@ def _journal(folder: Path, results: dict[str, Any], done: Sequence[Done]) -> Non
                     _log(journal, step, {f"{name}/{arm}/seed_{trial['seed']}/dev": score})
             figures = {f"{name}/{arm}/{subset}/{m}": v["median"] for subset, metrics in entry["scores"].items() for m, v in metrics.items()}
             speeds = [r["rows_per_s"] for t, r in done if (t.benchmark, t.arm) == (name, arm)]
-            _log(journal, 0, {**figures, f"{name}/{arm}/learning_rate": entry["learning_rate"], f"perf/{name}/{arm}/rows_per_s": median(speeds)})
+            speed = {f"perf/{name}/{arm}/rows_per_s": median(speeds)} if speeds else {}
+            _log(journal, 0, {**figures, f"{name}/{arm}/learning_rate": entry["learning_rate"], **speed})
         difference = benchmark["difference"] or {}
         _log(journal, 0, {f"{name}/difference/{k}": difference.get(k) for k in ("median", "low", "high")})
     journal.close()

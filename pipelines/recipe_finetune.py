@@ -112,6 +112,8 @@ class Finetune(Settings):
                 raise ValueError(f"benchmarks: unknown benchmark {name!r}; one of {closest(name, known)}, or describe your own under custom")
             if entry.custom is not None and name in known:
                 raise ValueError(f"benchmarks.{name}: custom data needs a name of its own, this one is a published benchmark's")
+            if entry.custom is None and (host := known[name].trained_by) and host not in self.benchmarks:
+                raise ValueError(f"benchmarks.{name}: trials of {host} predict it, and {host} is not there")
             if entry.custom is not None:
                 try:
                     check_custom(name, entry.custom.model_dump())

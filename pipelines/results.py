@@ -51,7 +51,7 @@ def summary(benchmark: Benchmark, facts: Mapping[str, Any], arms: Mapping[str, A
         "official": official, "stands_in": {} if official else stand_ins(benchmark, imported),
         "arms": {name: _arm(arm) for name, arm in arms.items()}, "difference": None,
     }  # fmt: skip
-    if len(arms) > 1:
+    if len(arms) > 1 and all(len(arm.outcomes[0]) for arm in arms.values()):
         first, second = (np.stack(arm.outcomes) for arm in list(arms.values())[:2])
         entry["difference"] = asdict(paired_difference(first, second, benchmark.metric, seed=seed))
     return entry

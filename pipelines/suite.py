@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpus_prep.benchmark_files import benchmark_inputs
+from ernie_core.benchmarks.base import all_benchmarks
 from ernie_core.errors import InputError
 from pipelines.recipe_finetune import BenchmarkSettings
 
@@ -19,7 +20,7 @@ SUITES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "glue": {
         "cola": ("CoLA",), "sst2": ("SST-2",), "mrpc": ("MRPC",), "stsb": ("STS-B",), "qqp": ("QQP",), "mnli": ("MNLI",), "mnli_mm": ("MNLI",),
-        "qnli": ("QNLI",), "rte": ("RTE",), "wnli": ("WNLI",),
+        "ax": ("diagnostic", "AX"), "qnli": ("QNLI",), "rte": ("RTE",), "wnli": ("WNLI",),
     },
 }  # fmt: skip
 """Suite -> benchmark -> names that its folder may have below the data folder: the seed's nine Chinese benchmarks, and GLUE."""
@@ -61,9 +62,13 @@ def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
     Raises:
         InputError: E-SUITE-EMPTY, the data folder holds none of them.
     """
-    entries, left_out = [], []
+    entries, left_out, kept = list[str](), list[str](), set[str]()
     for name, folders in SUITES[suite.name].items():
         if suite.only and name not in suite.only:
+            continue
+        host = all_benchmarks()[name].trained_by
+        if host and host not in kept:
+            left_out.append(f"{name} is left out: trials of {host} predict it, which is left out")
             continue
         folder = next((suite.data / f for f in folders if (suite.data / f).is_dir()), None)
         try:
@@ -73,11 +78,12 @@ def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
         except InputError as e:
             left_out.append(f"{name} is left out: {e.what}, expected {e.expected or 'it'} in {folder or suite.data}")
             continue
+        kept.add(name)
         settings = {
             "path": str(folder),
             "eval_times": 3,
             "eval_rows": EVAL_ROWS,
-            **({"preset": suite.preset} if suite.preset else {}),
+            **({"preset": suite.preset} if suite.preset and not host else {}),
             **({"train_rows": suite.rows} if suite.rows else {}),
         }
         entries.append(f"    {name}: {json.dumps(settings, ensure_ascii=False)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example
+from ernie_core.benchmarks.base import SUBSETS, Benchmark, Encoded, Example, Outputs
 from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.rows import fewer, overlap, read_rows
@@ -35,6 +35,7 @@ class Trial:
         model: checkpoint folder: "pretrained" starts from its weights, "untrained" from its shape alone.
         vocab: vocabulary file.
         inputs: hashes of what it reads, by name.
+        guests: benchmarks that it predicts too, whose rows lie beside `data`.
         folder: where it commits.
     """
 
@@ -47,6 +48,7 @@ class Trial:
     model: str
     vocab: str
     inputs: dict[str, str]
+    guests: tuple[str, ...]
     folder: str
 
     @property
@@ -70,7 +72,8 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     Returns:
         {"folder", "scored" (the subset of the headline figures: "test" where it is labelled, else "dev"), "dev", "test" (headline figures, None
         where undefined or unlabelled), "scores": {subset: {metric: value}}, "without_overlap": {subset: {metric: value}} (rows whose texts stand in
-        train left out), "best_step", "dev_curve": [[step, score], …], "diverged", "stopped_early", "rows_per_s", "truncated": {subset: rows}}.
+        train left out), "best_step", "dev_curve": [[step, score], …], "diverged", "stopped_early", "rows_per_s", "truncated": {subset: rows},
+        "guests": {benchmark: the same of each guest}}.
     """
     from ernie_core.tokenization import load_tokenizer
     from ernie_core.training import finetune
@@ -79,25 +82,67 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     benchmark = benchmark_of(trial.benchmark, settings.pop("custom"))
     tokenizer = load_tokenizer(Path(trial.vocab))
     max_seq_len = settings.pop("max_seq_len")
-    examples = {subset: read_rows(path, benchmark) for subset in SUBSETS if (path := Path(trial.data) / f"{subset}.jsonl").exists()}
+    examples = _subsets(Path(trial.data), benchmark)
     few = fewer(examples["dev"], settings.pop("eval_rows"), trial.seed, "choosing")
     read = examples if len(few) == len(examples["dev"]) else {**examples, finetune.CHOOSING: few}
     encoded = {subset: benchmark.encode(rows, benchmark, tokenizer, max_seq_len) for subset, rows in read.items()}
+    guests = {name: benchmark_of(name, None) for name in trial.guests}
+    visiting = {name: _subsets(Path(trial.data).with_name(name), guest) for name, guest in guests.items()}
+    theirs = {
+        name: {s: guests[name].encode(rows, guests[name], tokenizer, max_seq_len) for s, rows in held.items()} for name, held in visiting.items()
+    }
     found = finetune.run_trial(
-        model_folder=Path(trial.model), pretrained=trial.arm == "pretrained", benchmark=benchmark, data=encoded, pad_id=tokenizer.vocab.pad_id,
+        model_folder=Path(trial.model), pretrained=trial.arm == "pretrained", benchmark=benchmark, pad_id=tokenizer.vocab.pad_id,
+        data=encoded | {f"{name}/{s}": e for name, held in theirs.items() for s, e in held.items()},
         seed=trial.seed, threads=1, settings=finetune.Settings(learning_rate=trial.learning_rate, **settings),
     )  # fmt: skip
-    outcomes = {s: encoded[s].outcomes(found.outputs[s]) for s, rows in examples.items() if s != "train" and any(e.labelled for e in rows)}
+    mine = _measured(benchmark, examples, encoded, found.outputs, "")
+    others = {name: _measured(guest, visiting[name], theirs[name], found.outputs, f"{name}/") for name, guest in guests.items()}
+    result = {
+        **mine.result, "best_step": found.best_step, "dev_curve": [list(p) for p in found.dev_curve], "diverged": found.diverged,
+        "stopped_early": found.stopped_early, "guests": {name: m.result for name, m in others.items()},
+    }  # fmt: skip
+    files = {**mine.files(""), **{name: data for guest, m in others.items() for name, data in m.files(f"{guest}_").items()}}
+    return _commit(trial, result, files, found.rows_per_s)
+
+
+def _subsets(folder: Path, benchmark: Benchmark) -> dict[str, tuple[Example, ...]]:
+    return {subset: read_rows(path, benchmark) for subset in SUBSETS if (path := folder / f"{subset}.jsonl").exists()}
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One benchmark's part of a trial: figures, the counts of the scored subset, and the predictions of each subset."""
+
+    result: dict[str, Any]
+    outcomes: Counts
+    predictions: dict[str, bytes]
+
+    def files(self, prefix: str) -> dict[str, bytes]:
+        """Return the files to commit, by name."""
+        buffer = io.BytesIO()
+        np.save(buffer, self.outcomes, allow_pickle=False)
+        return {
+            prefix + OUTCOMES_NAME: buffer.getvalue(),
+            **{f"{prefix}predictions_{s}.jsonl": lines for s, lines in sorted(self.predictions.items())},
+        }
+
+
+def _measured(
+    benchmark: Benchmark, examples: Mapping[str, Sequence[Example]], encoded: Mapping[str, Encoded], outputs: Mapping[str, Outputs], prefix: str
+) -> _Measured:
+    """Score what a model gave for the subsets of one benchmark; `prefix` stands before their names in `outputs`."""
+    predicted = [s for s in examples if s != "train"]
+    outcomes = {s: encoded[s].outcomes(outputs[prefix + s]) for s in predicted if any(e.labelled for e in examples[s])}
     scored = "test" if "test" in outcomes else "dev"
     scores = {subset: scores_of(benchmark, counts) for subset, counts in outcomes.items()}
     headline = benchmark.metric.name
     result = {
-        "scored": scored, "dev": scores["dev"][headline], "test": scores.get("test", {}).get(headline), "scores": scores,
-        "without_overlap": _without_overlap(benchmark, examples, outcomes), "best_step": found.best_step, "dev_curve": [list(p) for p in found.dev_curve],
-        "diverged": found.diverged, "stopped_early": found.stopped_early, "truncated": {subset: encoded[subset].truncated for subset in examples},
+        "scored": scored, "dev": scores.get("dev", {}).get(headline), "test": scores.get("test", {}).get(headline), "scores": scores,
+        "without_overlap": _without_overlap(benchmark, examples, outcomes), "truncated": {subset: encoded[subset].truncated for subset in examples},
     }  # fmt: skip
-    predictions = {subset: _lines(examples[subset], encoded[subset].answers(found.outputs[subset])) for subset in found.outputs}
-    return _commit(trial, result, outcomes[scored], predictions, found.rows_per_s)
+    counts = outcomes.get(scored, np.zeros((0, len(benchmark.metric.columns))))
+    return _Measured(result, counts, {s: _lines(examples[s], encoded[s].answers(outputs[prefix + s])) for s in predicted})
 
 
 def scores_of(benchmark: Benchmark, counts: Counts) -> dict[str, float | None]:
@@ -112,7 +157,7 @@ def _without_overlap(benchmark: Benchmark, examples: Mapping[str, Sequence[Examp
     """Return the scores of each subset without the rows whose texts stand in train; {} where none does, or a score is not of single rows."""
     found = {}
     for subset, counts in outcomes.items():
-        again = np.array(overlap(examples["train"], examples[subset]))
+        again = np.array(overlap(examples.get("train", ()), examples[subset]))
         if again.any() and not again.all() and len(counts) == len(again):
             found[subset] = scores_of(benchmark, counts[~again])
     return found
@@ -127,16 +172,11 @@ def _lines(examples: Sequence[Example], answers: Sequence[Mapping[str, Any]]) ->
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _commit(trial: Trial, result: dict[str, Any], outcomes: Counts, predictions: Mapping[str, bytes], rows_per_s: float) -> dict[str, Any]:
+def _commit(trial: Trial, result: dict[str, Any], files: Mapping[str, bytes], rows_per_s: float) -> dict[str, Any]:
     folder = Path(trial.folder)
     (folder / MANIFEST_NAME).unlink(missing_ok=True)  # of a trial with other inputs
-    buffer = io.BytesIO()
-    np.save(buffer, outcomes, allow_pickle=False)
-    entries = (
-        atomic_write(folder / OUTCOMES_NAME, buffer.getvalue()),
-        *(atomic_write(folder / f"predictions_{subset}.jsonl", lines) for subset, lines in sorted(predictions.items())),
-        atomic_write(folder / RESULT_NAME, json.dumps(result, indent=1, allow_nan=False).encode() + b"\n"),
-    )
+    entries = tuple(atomic_write(folder / name, data) for name, data in files.items())
+    entries += (atomic_write(folder / RESULT_NAME, json.dumps(result, indent=1, allow_nan=False).encode() + b"\n"),)
     failpoint("trial.before_commit")
     write_manifest(folder, Manifest("trial", trial.identity, trial.inputs, entries, {"rows_per_s": round(rows_per_s, 1)}))
     return _read(folder)
@@ -163,6 +203,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), "rows_per_s": read_manifest(folder, "trial").facts["rows_per_s"], **result}
 
 
-def outcomes_of(result: dict[str, Any]) -> Counts:
-    """Return int64 or float64[n, K], the counts of each scored item of a finished trial."""
-    return np.asarray(np.load(Path(result["folder"]) / OUTCOMES_NAME, allow_pickle=False))
+def outcomes_of(result: Mapping[str, Any], guest: str = "") -> Counts:
+    """Return int64 or float64[n, K], the counts of each scored item of a finished trial, or of a guest in it."""
+    name = f"{guest}_{OUTCOMES_NAME}" if guest else OUTCOMES_NAME
+    return np.asarray(np.load(Path(result["folder"]) / name, allow_pickle=False))

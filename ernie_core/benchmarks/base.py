@@ -135,6 +135,7 @@ class Benchmark:
         rows: subset -> rows of the official split, for subsets the publisher gives out.
         presets: "base" and "large".
         language: "zh" or "en".
+        trained_by: the benchmark whose trials predict this one too, which has no training rows of its own; "" for most.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Benchmark:
     rows: Mapping[str, int] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
     language: str = "zh"
+    trained_by: str = ""
 
     @property
     def metric(self) -> Metric:
