@@ -28,6 +28,7 @@ from pipelines.ray_train import map_tasks
 from pipelines.results import Arm, majority, outcome_words, summary
 from pipelines.steps import Say, StepContext
 from pipelines.trial import Trial, finished, outcomes_of, run_trial
+from pipelines.trial_log import done_line
 
 RESULTS_NAME = "results.json"
 ARMS = ("pretrained", "untrained")
@@ -80,7 +81,8 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
     first, *others = dict.fromkeys(context.settings["seeds"])
     rates = {name: sorted(set(settings[name]["learning_rates"])) for name in benchmarks}
     with Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
-        runner = _Runner(context.say, workers, bar, sum(len(rates[name]) + len(others) for name, _ in pairs))
+        total = sum(len(rates[name]) + len(others) for name, _ in pairs)
+        runner = _Runner(context.say, workers, bar, total, {name: b.metric.name for name, b in benchmarks.items()})
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
         chosen = {pair: _best_rate(done, *pair) for pair in pairs}
         done += runner.run([trial(*pair, chosen[pair], s) for pair in pairs for s in others])
@@ -141,8 +143,8 @@ def _columns() -> list[ProgressColumn]:
 class _Runner:
     """Runs trials that are not done, and counts them on the bar."""
 
-    def __init__(self, say: Say, workers: int, bar: Progress, total: int) -> None:
-        self.say, self.workers, self.bar = say, workers, bar
+    def __init__(self, say: Say, workers: int, bar: Progress, total: int, metrics: Mapping[str, str]) -> None:
+        self.say, self.workers, self.bar, self.metrics = say, workers, bar, metrics
         self.shown = bar.add_task("trials", total=total)
 
     def run(self, trials: Sequence[Trial]) -> list[Done]:
@@ -155,8 +157,8 @@ class _Runner:
         for result in map_tasks(run_trial, waiting, self.workers) if waiting else ():
             found[result["folder"]] = result
             self.bar.update(self.shown, advance=1)
-            if result["diverged"]:
-                self.say(f"fine-tune: {Path(result['folder']).name} met numbers that are not finite, and stopped early")
+            task = self.bar.tasks[self.shown]
+            self.say(done_line(result, self.metrics[Path(result["folder"]).name.split("-")[0]], int(task.completed), int(task.total or 0)))
         return [(t, found[t.folder]) for t in trials]
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ernie_core.benchmarks.base import SUBSETS, Benchmark, Encoded, Example, Outputs
+from ernie_core.benchmarks.base import CHOOSING, SUBSETS, Benchmark, Encoded, Example, Outputs
 from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.rows import fewer, overlap, read_rows
 from ernie_core.errors import IntegrityError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, read_manifest, verified_path, write_manifest
+from pipelines.trial_log import evaluation_line
 
-RESULT_NAME, OUTCOMES_NAME = "result.json", "outcomes.npy"
+RESULT_NAME, OUTCOMES_NAME, LOG_NAME = "result.json", "outcomes.npy", "trial.log"
 METHOD = 2
 """Version of how a trial trains beyond its settings (constants of `training.finetune`, optimiser): raised with any change, so that old trials are made again."""
 
@@ -84,7 +85,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     max_seq_len = settings.pop("max_seq_len")
     examples = _subsets(Path(trial.data), benchmark)
     few = fewer(examples["dev"], settings.pop("eval_rows"), trial.seed, "choosing")
-    read = examples if len(few) == len(examples["dev"]) else {**examples, finetune.CHOOSING: few}
+    read = examples if len(few) == len(examples["dev"]) else {**examples, CHOOSING: few}
     encoded = {subset: benchmark.encode(rows, benchmark, tokenizer, max_seq_len) for subset, rows in read.items()}
     guests = {name: benchmark_of(name, None) for name in trial.guests}
     visiting = {name: _subsets(Path(trial.data).with_name(name), guest) for name, guest in guests.items()}
@@ -95,6 +96,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         model_folder=Path(trial.model), pretrained=trial.arm == "pretrained", benchmark=benchmark, pad_id=tokenizer.vocab.pad_id,
         data=encoded | {f"{name}/{s}": e for name, held in theirs.items() for s, e in held.items()},
         seed=trial.seed, threads=1, settings=finetune.Settings(learning_rate=trial.learning_rate, **settings),
+        on_evaluation=_logged(trial, {"": benchmark, **guests}, {"": encoded, **theirs}, len(examples["train"])),
     )  # fmt: skip
     mine = _measured(benchmark, examples, encoded, found.outputs, "")
     others = {name: _measured(guest, visiting[name], theirs[name], found.outputs, f"{name}/") for name, guest in guests.items()}
@@ -104,6 +106,27 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     }  # fmt: skip
     files = {**mine.files(""), **{name: data for guest, m in others.items() for name, data in m.files(f"{guest}_").items()}}
     return _commit(trial, result, files, found.rows_per_s)
+
+
+def _logged(
+    trial: Trial, benchmarks: Mapping[str, Benchmark], encoded: Mapping[str, Mapping[str, Encoded]], train_rows: int
+) -> Callable[[int, str, Outputs, float], None]:
+    """Return what writes the seed's evaluation lines into the trial's folder."""
+    path = Path(trial.folder) / LOG_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("", encoding="utf-8")
+    per_epoch = -(-train_rows // trial.settings["batch_size"])
+
+    def log(step: int, name: str, outputs: Outputs, seconds: float) -> None:
+        guest, _, subset = name.rpartition("/")
+        line = evaluation_line(
+            benchmarks[guest], encoded[guest][subset], outputs, subset="dev" if subset == CHOOSING else subset, seconds=seconds,
+            file=f"{guest or trial.benchmark}/{subset}", epoch=max(1, -(-step // per_epoch)), step=step,
+        )  # fmt: skip
+        with path.open("a", encoding="utf-8") as f:
+            f.write(line + "\n")
+
+    return log
 
 
 def _subsets(folder: Path, benchmark: Benchmark) -> dict[str, tuple[Example, ...]]:

@@ -18,6 +18,8 @@ from ernie_core.schemas import Sample
 from ernie_core.tokenization import Tokenizer
 
 SUBSETS = ("train", "dev", "test")
+CHOOSING = "choosing"
+"""Dev rows that are evaluated along the way, where the whole dev set would take too long."""
 SPAN_START, SPAN_END = 1, 2
 """Bits of a span's token label: each stands at one token of a row, both on [CLS] in a window that does not hold the whole answer."""
 Outputs = NDArray[np.float32]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ernie_core.benchmarks.base import Benchmark, Encoded, Outputs
+from ernie_core.benchmarks.base import CHOOSING, Benchmark, Encoded, Outputs
 from ernie_core.data.batches import collate, split_rows
 from ernie_core.data.rows import Rows
 from ernie_core.errors import DivergedError
@@ -29,8 +29,6 @@ from ernie_core.training.schedule import learning_rate
 from ernie_core.training.trial_feed import TASK_ID, TrialFeed
 from ernie_core.training.worker import LocalWorker
 
-CHOOSING = "choosing"
-"""Dev rows that are evaluated along the way, where the whole dev set would take too long."""
 ADAM_BETA2 = 0.98
 CLIP_NORM = 1.0
 EVAL_TOKENS = 4096
@@ -120,6 +118,7 @@ def run_trial(
     seed: int,
     settings: Settings,
     threads: int,
+    on_evaluation: Callable[[int, str, Outputs, float], None] = lambda *_: None,
 ) -> TrialResult:
     """Fine-tune on "train", evaluate on "dev" along the way, and on every other subset once, with the weights of the best evaluation.
 
@@ -135,12 +134,10 @@ def run_trial(
         seed: of the start, the order and dropout.
         settings: how to train.
         threads: CPU threads while this runs; bits depend on it.
+        on_evaluation: told (step, subset, outputs, seconds) of each evaluation along the way and at the end, there with the best step.
     """
     worker = LocalWorker()
-    config = replace(read_config(model_folder), hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
-    model = ErnieForBenchmark(config, benchmark.kind, benchmark.num_outputs, seed, settings.pooling)
-    if pretrained:
-        load_weights(model_folder, model, new=("output.",), unused=("lm_head.", "heads."))
+    model = _start(model_folder, benchmark, seed, settings, pretrained=pretrained)
     rows = {name: Rows.from_samples(encoded.samples, encoded.token_labels) for name, encoded in data.items()}
     if settings.class_weights == "balanced":
         model.class_weights = balanced_weights(rows["train"].labels, benchmark.num_outputs)
@@ -155,9 +152,15 @@ def run_trial(
     def outputs(subset: str) -> Outputs:
         return predict(model, rows[subset], pad_id=pad_id, precision=precision)
 
+    def evaluated(step: int, subset: str) -> Outputs:
+        begun = time.perf_counter()
+        found = outputs(subset)
+        on_evaluation(step, subset, found, time.perf_counter() - begun)
+        return found
+
     def validate(step: int) -> None:
         with clock.stopped():
-            best.offer(step, benchmark.metric.of(data[choosing].outcomes(outputs(choosing))))
+            best.offer(step, benchmark.metric.of(data[choosing].outcomes(evaluated(step, choosing))))
 
     def rate(step: int) -> float:
         return (
@@ -179,8 +182,17 @@ def run_trial(
         except DivergedError:
             diverged, stopped = True, False  # a rate of the grid may be too high: that is a result, not a fault
         best.restore()
-        found = {subset: outputs(subset) for subset in data if subset not in {"train", CHOOSING}}
+        found = {subset: evaluated(best.step, subset) for subset in data if subset not in {"train", CHOOSING}}
     return TrialResult(tuple(best.curve), best.step, found, diverged, stopped, clock.rows_per_s)
+
+
+def _start(model_folder: Path, benchmark: Benchmark, seed: int, settings: Settings, *, pretrained: bool) -> ErnieForBenchmark:
+    """Return the model as a trial starts it."""
+    config = replace(read_config(model_folder), hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
+    model = ErnieForBenchmark(config, benchmark.kind, benchmark.num_outputs, seed, settings.pooling)
+    if pretrained:
+        load_weights(model_folder, model, new=("output.",), unused=("lm_head.", "heads."))
+    return model
 
 
 def balanced_weights(labels: NDArray[np.integer[Any]], num_classes: int) -> Tensor:

@@ -14,14 +14,14 @@ from finetune_helper import CONFIG, SETTINGS, TOKENIZER, WORDS, save_start
 from safetensors.torch import save_file
 from training_helper import make_config
 
-from ernie_core.benchmarks.base import Benchmark, Example
+from ernie_core.benchmarks.base import CHOOSING, Benchmark, Example
 from ernie_core.benchmarks.classification import REVIEWS
 from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.benchmarks.rows import to_lines
 from ernie_core.interop.huggingface import to_theirs
 from ernie_core.model.ernie import ErnieForBenchmark, ErnieForPretraining
 from ernie_core.seeding import generator
-from ernie_core.training.finetune import CHOOSING, TrialResult, balanced_weights, run_trial
+from ernie_core.training.finetune import TrialResult, balanced_weights, run_trial
 from ernie_core.training.optim import adamw, set_learning_rate
 from pipelines.recipe import load_recipe
 from pipelines.recipe_finetune import Custom
