@@ -72,6 +72,27 @@ class Segmenter(Protocol):
         """Return a word's part-of-speech tag, of jieba's kind (nr, ns, nt, nz and others), "" if there is none."""
 
 
+def with_spaces(text: str, words: Sequence[str]) -> list[str]:
+    """Return a segmenter's words with the white space that it dropped put back as words of its own, so that they join to the text.
+
+    Raises:
+        ValueError: the words are not the text's.
+
+    Example: ``with_spaces("iPhone 好 用", ["iPhone", "好", "用"])`` -> ``["iPhone", " ", "好", " ", "用"]``.
+    """
+    found: list[str] = []
+    at = 0
+    for word in words:
+        start = text.find(word, at)
+        if not word or start < 0 or text[at:start].strip():
+            raise ValueError(f"word {word!r} does not stand at character {at} of {text!r}")
+        found += [text[at:start], word] if start > at else [word]
+        at = start + len(word)
+    if text[at:].strip():
+        raise ValueError(f"no word for {text[at:]!r} of {text!r}")
+    return [*found, text[at:]] if at < len(text) else found
+
+
 class JiebaSegmenter:
     """Cuts normalised text into jieba's words, and knows the dictionary's tags.
 
