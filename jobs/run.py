@@ -77,6 +77,8 @@ def _close(recipe: Recipe, done: set[str]) -> None:
 
         print(f"\n{summary_table(folder)}")
     print()
+    if "finetune" in done:
+        print(f"what is wrong: {folder / 'finetune' / 'mistakes.html'}")
     if "report" in done:
         print(f"report: {folder / 'report' / 'report.html'}")
     print(f"MLflow: {ui_command(tracking_uri(recipe.root, recipe.tracking.uri))}")

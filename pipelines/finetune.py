@@ -24,8 +24,9 @@ from ernie_core.normalise import NORMALISER_NAME
 from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME
 from pipelines.initial import longest_row, own_folder
 from pipelines.journal import JOURNAL_NAME, Journal
+from pipelines.mistakes import MISTAKES_NAME, Mistakes, mistakes_of, page, read_answers
 from pipelines.ray_train import map_tasks
-from pipelines.results import Arm, majority, outcome_words, summary
+from pipelines.results import Arm, best_trial, majority, outcome_words, summary
 from pipelines.steps import Say, StepContext
 from pipelines.trial import Trial, finished, outcomes_of, run_trial
 from pipelines.trial_log import done_line
@@ -94,7 +95,18 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
         context.say(f"fine-tune: {name} {outcome_words(results['benchmarks'][name])}")
     _journal(context.folder, results, done)
     entry = atomic_write(context.folder / RESULTS_NAME, json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")
-    return write_manifest(context.folder, Manifest(context.name, context.settings, context.parent_hashes, (entry,), {"trials": len(done)}))
+    found_wrong = [_mistakes(name, benchmark, context.folder, data, results["benchmarks"]) for name, benchmark in benchmarks.items()]
+    shown = atomic_write(context.folder / MISTAKES_NAME, page([m for m in found_wrong if m.rows], context.folder.parent.name))
+    return write_manifest(context.folder, Manifest(context.name, context.settings, context.parent_hashes, (entry, shown), {"trials": len(done)}))
+
+
+def _mistakes(name: str, benchmark: Benchmark, folder: Path, data: Path, results: Mapping[str, Any]) -> Mistakes:
+    """Return what the best seed of the first arm gets wrong in the scored subset."""
+    host, scored = benchmark.trained_by or name, results[name]["scored"]
+    arm, entry = next(iter(results[host]["arms"].items()))
+    trial = best_trial(host, arm, entry)
+    answers = read_answers(folder / "trials" / trial / f"{'' if host == name else name + '_'}predictions_{scored}.jsonl")
+    return mistakes_of(benchmark, trial, scored, read_rows(data / "benchmarks" / name / f"{scored}.jsonl", benchmark), answers)
 
 
 def resolved(name: str, settings: Mapping[str, Any], longest: int, say: Say) -> dict[str, Any]:

@@ -35,6 +35,7 @@ WHAT_LIES_THERE = (
     ("pretrain/train.log", "training log"),
     ("pretrain/metrics.jsonl", "every logged figure"),
     ("finetune/results.json", "every trial's figures"),
+    ("finetune/mistakes.html", "what the models get wrong: confusion and the worst rows of each benchmark"),
     ("finetune/trials", "one folder for each trial"),
 )
 

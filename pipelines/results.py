@@ -113,6 +113,15 @@ def _over_seeds(scores: Sequence[Mapping[str, Mapping[str, float | None]]]) -> d
     return {subset: {metric: spread([s[subset][metric] for s in scores]) for metric in scores[0][subset]} for subset in scores[0]}
 
 
+def best_trial(name: str, arm: str, entry: Mapping[str, Any]) -> str:
+    """Return the folder's name of the trial that is best on dev, the first of equals.
+
+    Example: ``cola-pretrained-3e-05-2``.
+    """
+    best = max(entry["trials"], key=lambda t: (-1.0 if t["dev"] is None else t["dev"], -t["seed"]))
+    return f"{name}-{arm}-{entry['learning_rate']!r}-{best['seed']}"
+
+
 def majority(examples: Sequence[Example]) -> float | None:
     """Return the share of the commonest class among classified rows, which a model must beat; None where rows are not classified.
 

@@ -11,6 +11,7 @@ from ernie_core.benchmarks.glue_submission import TABLES, Prediction, submission
 from ernie_core.errors import InputError
 from ernie_core.manifest import MANIFEST_NAME, atomic_write, read_manifest, verified_path
 from pipelines.finetune import RESULTS_NAME
+from pipelines.results import best_trial
 from pipelines.steps import Say
 
 ARM = "pretrained"
@@ -37,7 +38,7 @@ def write_submission(run: Path, out: Path, say: Say, *, partial: bool) -> None:
     for name in TABLES:
         if name in results and ARM in results[name]["arms"]:
             host = all_benchmarks()[name].trained_by or name
-            folder = step / "trials" / _best(host, results[host]["arms"][ARM])
+            folder = step / "trials" / best_trial(host, ARM, results[host]["arms"][ARM])
             path = folder / f"{'' if host == name else name + '_'}predictions_test.jsonl"
             if path.exists():
                 predictions[name] = [_prediction(json.loads(line)) for line in path.read_bytes().splitlines()]
@@ -47,12 +48,6 @@ def write_submission(run: Path, out: Path, say: Say, *, partial: bool) -> None:
         raise InputError("E-GLUE-RUN", "this run predicted no GLUE test set", where=str(step), expected=f"one of {', '.join(TABLES)}", fix=fix)
     atomic_write(out, submission(predictions, say, partial=partial))
     say(f"written: {out}")
-
-
-def _best(name: str, arm: dict[str, Any]) -> str:
-    """Return the folder of the trial that is best on dev, the first of equals."""
-    best = max(arm["trials"], key=lambda t: (-1.0 if t["dev"] is None else t["dev"], -t["seed"]))
-    return f"{name}-{ARM}-{arm['learning_rate']!r}-{best['seed']}"
 
 
 def _prediction(row: dict[str, Any]) -> Prediction:

@@ -24,7 +24,7 @@ ON_RAY = frozenset({"prepare", "pretrain", "finetune"})
 BENCHMARK_FILES = ("package", "path", "train", "dev", "test", "custom", "train_rows", "dev_rows", "test_rows")
 """Settings of a benchmark that decide its rows."""
 # Files of a step that MLflow shows, where the step has them; the model is logged by the pretrain step itself.
-ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "report.html")
+ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "mistakes.html", "report.html")
 
 
 def run_folder(recipe: Recipe) -> Path:

@@ -143,7 +143,7 @@ def finished_step(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manif
 
 def test_results_hold_grid_trials_and_interval_of_each_benchmark(finished_step: tuple[Path, Manifest]) -> None:
     root, manifest = finished_step
-    assert [f.path for f in manifest.files] == ["results.json"]
+    assert [f.path for f in manifest.files] == ["mistakes.html", "results.json"]
     results = json.loads((root / "finetune" / "results.json").read_bytes())["benchmarks"]
     assert list(results) == ["reviews", "daily_ner"]
     assert [results[name]["metric"] for name in results] == ["accuracy", "chunk_f1"]
