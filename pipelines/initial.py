@@ -23,8 +23,8 @@ _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "hidden_act
 _CUT = ("encoder.embeddings.position.weight", "encoder.embeddings.sentence.weight")
 
 
-def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab) -> ErnieConfig:
-    """Return the shape that the recipe asks for with the LayerNorm's epsilon of the model in `path`.
+def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab, longest: int) -> ErnieConfig:
+    """Return the shape that the recipe asks for, with epsilon and rows of the model in `path`; `longest`: tokens of the longest training row.
 
     Raises:
         RecipeError: E-INIT-SHAPE, the recipe's model is another one.
@@ -33,8 +33,8 @@ def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab) -> ErnieConfig:
     folder = model_folder(path, foreign=True)
     found = _config(folder)
     wrong = [f"{name}: {getattr(found, name)}" for name in _SHAPE if getattr(found, name) != getattr(shape, name)]
-    if found.max_position_embeddings < shape.max_position_embeddings:
-        wrong.append(f"at most {found.max_position_embeddings} for prepare.max_seq_len, which is {shape.max_position_embeddings}")
+    if found.max_position_embeddings < longest:
+        wrong.append(f"at most {found.max_position_embeddings} for the longest row, which prepare.max_seq_len or prepare.long_rows sets to {longest}")
     if wrong:
         raise RecipeError("E-INIT-SHAPE", "the model to start from has another shape than pretrain.model", where=str(folder), expected="; ".join(wrong),
                           fix="set pretrain.model to it")  # fmt: skip
@@ -43,7 +43,8 @@ def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab) -> ErnieConfig:
             "E-INIT-VOCAB", "the shards were made with another vocabulary than the model to start from", where=str(folder / "vocab.txt"),
             fix=f"set prepare.vocab: {folder / 'vocab.txt'}",
         )  # fmt: skip
-    return replace(shape, layer_norm_eps=found.layer_norm_eps)
+    positions = min(shape.max_position_embeddings, found.max_position_embeddings)
+    return replace(shape, layer_norm_eps=found.layer_norm_eps, vocab_size=found.vocab_size, max_position_embeddings=positions)
 
 
 def initial_tensors(path: Path) -> dict[str, Tensor]:
@@ -105,8 +106,13 @@ def start_from(tensors: dict[str, Tensor], model: nn.Module) -> frozenset[str]:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             tensor = tensors.get(name)
-            if tensor is None or (name not in _CUT and tensor.shape != parameter.shape):
-                continue
+            if tensor is None or (name.startswith(HEADS) and tensor.shape != parameter.shape):
+                continue  # what the model lacks, and heads of other classes, keep their own start
+            if name not in _CUT and tensor.shape != parameter.shape:
+                raise IntegrityError(
+                    "E-INTEROP", "a tensor of the model to start from has another shape than its configuration says", where=name,
+                    expected=str(tuple(parameter.shape)), found=str(tuple(tensor.shape)), fix="save the model again",
+                )  # fmt: skip
             rows = min(len(tensor), len(parameter))
             parameter[:rows].copy_(tensor[:rows])
             known.update([name.split(".")[1]] if name.startswith(HEADS) else [])

@@ -126,7 +126,7 @@ def _config(settings: dict[str, Any], shards: Manifest, vocab: Vocab) -> ErnieCo
     else:
         shape = fitted(model["named"], vocab.size, longest)
     shape = replace(shape, hidden_dropout_prob=model["dropout"], attention_probs_dropout_prob=model["dropout"])
-    return shape if settings["init"] is None else initial_config(Path(settings["init"]), shape, vocab)
+    return shape if settings["init"] is None else initial_config(Path(settings["init"]), shape, vocab, longest)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ from pipelines.prepared import prepared_tokenizer
 from pipelines.rank_data import RankData
 
 LOG_NAME, STOP_NAME, RESULT_NAME = "train.log", "stop", "result.json"
+STATE_VERSION = 2
+"""Of what a checkpoint's state holds: one of another version is refused by name."""
 CHECKPOINTS, MODEL_FOLDER = "checkpoints", "model"
 
 
@@ -75,11 +77,17 @@ class _Rank:
         self.skipped: tuple[int, ...] = ()
         self.meter = Meter(self._weights())
         self.peak = matmul_peak(self.settings["precision"], worker.device)
+        if self.settings["precision"] == "fp16" and worker.device.type == "cpu":
+            self.log("WARN E-FP16-CPU a CPU multiplies fp16 in software, measured 65 times slower than fp32; precision bf16 or fp32 is meant for it")
         self.journal = Journal(self.folder / JOURNAL_NAME) if worker.rank == 0 else None
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what must be equal to resume; the names are what a refusal prints."""
-        return {"settings": self.settings, **{name: self.arguments[name] for name in ("seed", "config", "vocab_sha256", "shards_sha256")}}
+        return {
+            "state": STATE_VERSION,
+            "settings": self.settings,
+            **{name: self.arguments[name] for name in ("seed", "config", "vocab_sha256", "shards_sha256")},
+        }
 
     def layout(self) -> dict[str, int]:
         """Return what must be equal too, beside `checkpoint.environment`, for a resumed run to give the same bits."""
@@ -217,7 +225,7 @@ class _Rank:
             "tokens": sum(self.tokens.values()),
             "skipped": list(self.skipped),
             "chain": state["chain"],
-            "trained_positions": self.arguments["longest_rows"][1],
+            "trained_positions": self.data.trained_positions,
             "parameters": sum(p.numel() for p in self.model.parameters()),
         }
         atomic_write(self.folder / RESULT_NAME, canonical_json(result))

@@ -47,10 +47,13 @@ class RankData:
             int(arguments["seed"]), arguments["machine"]["device_tokens"], arguments["config"]["vocab_size"], vocab.num_leading_specials, vocab.mask_id,
             vocab.pad_id, self._settings["mask_probability"],
         )  # fmt: skip
+        stages = self._stages()
+        self._has_long_stage = any(stage.long for stage in stages)
+        self.trained_positions = self._arguments["longest_rows"][0]
         self._valid = {name: self._open(name, "valid") for name in self.tasks}
         self.feed = PretrainFeed(
             {name: self._source(task, self._open(name, "train")) for name, task in self.tasks.items()},
-            self._stages(), self._reading, lm_mode=self._settings["lm_mode"], rank=worker.rank, world=worker.world,
+            stages, self._reading, lm_mode=self._settings["lm_mode"], rank=worker.rank, world=worker.world,
         )  # fmt: skip
 
     def validation(self, name: str, stage: int, mask_unit: str | None) -> Iterator[Batch]:
@@ -79,10 +82,14 @@ class RankData:
                 batch_tokens=self._settings["batch_tokens"], lengths=lengths,
             )  # fmt: skip
 
-        has_long = task.long_rows and longest > short
-        if has_long and not any((lengths > short).any() for lengths in rows.group_lengths):
-            self._say(f"task {task.name} has no rows of more than {short} tokens: the long stage reads its short ones")
+        has_long = task.long_rows and any((lengths > short).any() for lengths in rows.group_lengths)
+        if has_long and not self._has_long_stage:
+            self._say(f"task {task.name} has rows of more than {short} tokens, which no stage reads: pretrain.long_share gives it no iterations")
             has_long = False
+        elif task.long_rows and self._has_long_stage and not has_long:
+            self._say(f"task {task.name} has no rows of more than {short} tokens: the long stage reads its short ones")
+        if has_long:
+            self.trained_positions = longest
         return Source(task, rows, order(task.name, (0, short)), order(task.name + LONG, (short, longest)) if has_long else None)
 
     def _stages(self) -> list[Stage]:

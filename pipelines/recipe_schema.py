@@ -32,10 +32,11 @@ class Model(Settings):
     def _shape_of_the_name(cls, given: Any) -> Any:
         from ernie_core.model.named import NAMED
 
-        if not isinstance(given, dict) or given.get("named") not in NAMED:
+        if not isinstance(given, dict) or not isinstance(given.get("named"), str) or given["named"] not in NAMED:
             return given  # nothing is named, or what is wrong is said by the fields' own checks
         shape = {field: getattr(NAMED[given["named"]], field) for field in ("num_hidden_layers", "hidden_size", "num_attention_heads", "hidden_act")}
-        if other := sorted(field for field, value in shape.items() if given.get(field) not in {None, REMOVED, value}):
+        unset = (None, REMOVED)
+        if other := sorted(f for f, value in shape.items() if not any(given.get(f) is u for u in unset) and given[f] != value):
             raise ValueError(f"named {given['named']} is a whole shape: take out {', '.join(other)} (null over a base)")
         return {**given, **shape}
 
@@ -153,10 +154,11 @@ class Recipe(Settings):
                 raise ValueError(f"pretrain.iterations: prepare.tasks does not build {', '.join(missing)}")
             if self.prepare.phrases is None and any(stage.mask_unit == "phrase" for stage in self.pretrain.stages):
                 raise ValueError("pretrain.stages: mask_unit phrase needs prepare.phrases, which is null")
-            if self.prepare.long_rows is not None and self.pretrain.schedule == "sequential":
+            if self.prepare.long_rows is not None and self.pretrain.long_share and self.pretrain.schedule == "sequential":
                 raise ValueError(
-                    "prepare.long_rows: the long stage trains all tasks together, which pretrain.schedule sequential never does; take it out"
+                    "prepare.long_rows: the long stage trains all tasks together, which schedule sequential never does; set pretrain.long_share: 0"
                 )
+            self._tasks_fit()
             if self.pretrain.encoding not in self.prepare.encodings:
                 raise ValueError(f"pretrain.encoding: prepare.encodings does not write {self.pretrain.encoding}")
         for name, benchmark in (self.finetune.benchmarks if self.finetune else {}).items():
@@ -165,3 +167,19 @@ class Recipe(Settings):
                     f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.trained_positions} (prepare.max_seq_len, prepare.long_rows)"
                 )
         return self
+
+    def _tasks_fit(self) -> None:
+        """Compare what the tasks need with the model's shape and the rows."""
+        from ernie_core.model.named import NAMED
+        from ernie_core.tasks.base import all_tasks
+
+        assert self.pretrain is not None
+        tasks = [all_tasks()[name] for name in self.pretrain.iterations]
+        if self.prepare.long_rows is not None and self.pretrain.long_share and not any(task.long_rows for task in tasks):
+            raise ValueError("prepare.long_rows: none of pretrain.iterations' tasks has long rows; take it out")
+        named = self.pretrain.model.named
+        types = 4 if named is None else NAMED[named].sent_type_vocab_size
+        if many := [task.name for task in tasks if task.sentence_types > types]:
+            raise ValueError(
+                f"pretrain.model.named: {named} tells {types} sentence types apart, and {', '.join(many)} needs more; take another shape"
+            )

@@ -71,7 +71,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max_seq_len", type=_positive, default=512, help="longer lines are left out (default: 512)")
     add("--batch_size", type=_positive, default=8192, help="tokens in a global batch, padding included (default: 8192)")
     add("--in_tokens", type=_text_bool, default=True, help="must be true: batches are token budgets, as in the seed's own pretraining")
-    add("--use_fp16", type=_text_bool, default=False, help="fp16 arithmetic with dynamic loss scaling (default: false)")
+    add(
+        "--use_fp16",
+        type=_text_bool,
+        default=False,
+        help="fp16 arithmetic with dynamic loss scaling, for GPUs: CPUs do it in software (default: false)",
+    )
     add("--random_seed", type=_not_negative, default=1, help="every random choice follows from it (default: 1)")
     add("--workers", type=_not_negative, default=1, help="ranks on Ray Train; 0: in this process (default: 1)")
     add("--threads", type=_positive, default=2, help="CPU threads a rank (default: 2)")

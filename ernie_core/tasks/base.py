@@ -112,6 +112,7 @@ class Task:
             sample a class or a bin down to a number that holds for the whole corpus; None for most.
         long_rows: whether its rows may be as long as a recipe's long rows (`prepare.long_rows`). Tasks with negatives from the pool have
             none: pool and candidates are of the length of short rows, and a longer row would give its label away.
+        sentence_types: how many segments its rows may tell apart.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Task:
     name_labels: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     candidates: Callable[[Document, Mapping[str, Any]], Iterator[tuple[int, str]]] | None = None
     long_rows: bool = False
+    sentence_types: int = 2
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's defaults overlaid with a recipe's `options`.

@@ -90,13 +90,5 @@ def _labels(segment: list[Piece], num_segments_with: Counter[str], context: Buil
 
 
 TASK = Task(
-    NAME,
-    2,
-    "token",
-    2,
-    build,
-    "Sun et al. 2020 (ERNIE 2.0), section 4.2.1",
-    metric="average_precision",
-    label_names=("only here", "elsewhere too"),
-    long_rows=True,
+    NAME, 2, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision", label_names=("only here", "elsewhere too")
 )

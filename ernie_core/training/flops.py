@@ -8,10 +8,10 @@ import torch
 
 from ernie_core.data.batches import Batch
 from ernie_core.model.config import ErnieConfig
-from ernie_core.training.precision import autocast
+from ernie_core.training.precision import TYPES
 
 _SIZES = {"cpu": 1024, "cuda": 8192}
-_ROUNDS = 12
+_ROUNDS, _SECONDS = 12, 1.0
 
 
 def step_flops(config: ErnieConfig, batch: Batch) -> float:
@@ -32,10 +32,17 @@ def matmul_peak(precision: str, device: torch.device) -> float:
     """Return the operations a second of a large square matrix product on this device with the present number of threads; takes about a second."""
     size = _SIZES[device.type]
     a, b = (torch.randn(size, size, device=device, generator=torch.Generator(device).manual_seed(i)) for i in range(2))
-    best = float("inf")
-    with torch.no_grad(), autocast(precision, device):
-        for _ in range(_ROUNDS):
+    a, b = a.to(TYPES[precision]), b.to(TYPES[precision])
+    best, until = float("inf"), time.perf_counter() + _SECONDS
+    with torch.no_grad():
+        for number in range(_ROUNDS):
             begun = time.perf_counter()
             float((a @ b)[0, 0])  # waits for the device
             best = min(best, time.perf_counter() - begun)
+            if number and time.perf_counter() > until:
+                break
+    if device.type == "cuda":  # what this took is not the training's
+        del a, b
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     return 2.0 * size**3 / best

@@ -27,7 +27,7 @@ from ernie_core.training.precision import LossScale, autocast
 from ernie_core.training.worker import Worker
 
 MAX_BAD_STEPS = 3
-"""Steps in a row with non-finite numbers after which training gives up."""
+"""Steps in a row with non-finite numbers after which training gives up; fp16 overflows while the loss scale can go down do not count."""
 
 
 class Model(Protocol):
@@ -60,7 +60,7 @@ class Feed(Protocol[StepT_co]):
 
 @dataclass(frozen=True)
 class StepResult(Generic[StepT]):
-    """What a step did, the same on every rank but for `feed`.
+    """What a step did, the same on every rank but for `feed`, `seconds`, `data_seconds` and `places`, which are this rank's.
 
     Args:
         step: steps done, this one included.
@@ -146,9 +146,9 @@ def train(
         loss_scale: of fp16, at `start_step`; None = a fresh one.
 
     Raises:
-        DivergedError: E-DIVERGED, three steps in a row gave numbers that are not finite.
+        DivergedError: E-DIVERGED, three steps in a row gave numbers that are not finite (see `MAX_BAD_STEPS`).
     """
-    gone_bad, excused = list(skipped), set[int]()
+    gone_bad = list(skipped)
     scaling = loss_scale or LossScale(precision)
     for step in range(start_step + 1, total_steps + 1):
         begun = time.perf_counter()
@@ -159,9 +159,9 @@ def train(
         sums = _forward_backward(model, taken.batches, worker, scaled, precision, (dropout_seed, "dropout", step, worker.rank))
         scale_gradients(model.parameters(), 1 / scale)
         grad_norm = clip_gradients(model.parameters(), clip_norm)
-        bad = not all(map(math.isfinite, (grad_norm, *sums.losses.values())))
-        if scaling.update(finite=not bad):
-            excused.add(step)
+        losses_finite = all(map(math.isfinite, sums.losses.values()))
+        bad = not (losses_finite and math.isfinite(grad_norm))
+        scaling.update(step, losses_finite=losses_finite, gradients_finite=math.isfinite(grad_norm))
         if bad:
             gone_bad.append(step)
         else:
@@ -175,7 +175,7 @@ def train(
         places = sum(batch.token_ids.size for batch in taken.batches)
         on_step(StepResult(step, rate, sums.losses, sums.correct, sums.counts, grad_norm, sums.tokens, seconds, waited, places, scale, bad, taken))
         failpoint("train.after_report")
-        _check_diverged([s for s in gone_bad if s not in excused], step)
+        _check_diverged([s for s in gone_bad if s not in scaling.excused], step)
         stop = worker.any(should_stop())
         if save_every and (stop or _due(step, save_every, total_steps)):
             save(step, tuple(gone_bad))

@@ -7,8 +7,9 @@ from typing import TypedDict
 import torch
 
 PRECISIONS = ("bf16", "fp16", "fp32")
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 START_SCALE, LEAST_SCALE, MOST_SCALE = 2.0**16, 1.0, 2.0**24
+_EXCUSED = 8  # as many as divergence asks about, and some
 GROWTH_STEPS = 1000
 """Finite steps in a row after which the scale doubles."""
 
@@ -36,7 +37,7 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
         device: of the model.
     """
     assert precision in PRECISIONS, precision
-    return torch.autocast(device.type, dtype=_TYPES[precision], enabled=precision != "fp32")
+    return torch.autocast(device.type, dtype=TYPES[precision], enabled=precision != "fp32")
 
 
 class ScaleState(TypedDict):
@@ -44,10 +45,13 @@ class ScaleState(TypedDict):
 
     scale: float
     good: int
+    excused: list[int]
 
 
 class LossScale:
     """Factor on the loss that keeps float16 gradients from vanishing; 1 for ever in other arithmetic.
+
+    `excused` are the last steps left out that are no sign of divergence: losses were finite, and the scale could still go down.
 
     A step whose gradients are not finite is left out whole and halves the scale; `GROWTH_STEPS` finite ones in a row double it. Scales are
     powers of two, so scaling rounds nothing. (The reference starts at 102400, shrinks by 0.8, and lets Adam step on zeroed gradients: ernie.md 6.3.)
@@ -57,24 +61,25 @@ class LossScale:
         self.dynamic = precision == "fp16"
         self.scale = START_SCALE if self.dynamic else 1.0
         self._good = 0
+        self.excused: list[int] = []
 
-    def update(self, *, finite: bool) -> bool:
-        """Take note of a step. Returns whether a step that was not finite is no sign of divergence: the scale could still go down."""
+    def update(self, step: int, *, losses_finite: bool, gradients_finite: bool) -> None:
+        """Take note of a step."""
         if not self.dynamic:
-            return False
-        if finite:
+            return
+        if losses_finite and gradients_finite:
             self._good += 1
             if self._good == GROWTH_STEPS:
                 self.scale, self._good = min(self.scale * 2, MOST_SCALE), 0
-            return False
-        excused = self.scale > LEAST_SCALE
+            return
+        if losses_finite and self.scale > LEAST_SCALE:
+            self.excused = [*self.excused, step][-_EXCUSED:]
         self.scale, self._good = max(self.scale / 2, LEAST_SCALE), 0
-        return excused
 
     def state(self) -> ScaleState:
         """Return what a checkpoint keeps."""
-        return {"scale": self.scale, "good": self._good}
+        return {"scale": self.scale, "good": self._good, "excused": list(self.excused)}
 
     def load_state(self, state: ScaleState) -> None:
         """Go on from a `state()`."""
-        self.scale, self._good = state["scale"], state["good"]
+        self.scale, self._good, self.excused = state["scale"], state["good"], list(state["excused"])

@@ -41,7 +41,7 @@ def hidden(model: ErnieForPretraining) -> torch.Tensor:
 
 
 def started(path: Path, config: ErnieConfig, heads: dict[str, Head] = HEADS) -> tuple[ErnieForPretraining, frozenset[str]]:
-    model = ErnieForPretraining(initial_config(path, config, Vocab(TOKENS)), heads, seed=2)
+    model = ErnieForPretraining(initial_config(path, config, Vocab(TOKENS), config.max_position_embeddings), heads, seed=2)
     return model, start_from(initial_tensors(path), model)
 
 
@@ -98,18 +98,18 @@ def test_a_head_of_other_classes_starts_fresh(trained: Path) -> None:
         ({"num_hidden_layers": 3}, "num_hidden_layers: 2"),
         ({"hidden_size": 24}, "hidden_size: 16"),
         ({"hidden_act": "relu"}, "hidden_act: gelu"),
-        ({"max_position_embeddings": 25}, "at most 24 for prepare.max_seq_len, which is 25"),
+        ({"max_position_embeddings": 25}, "at most 24 for the longest row, which prepare.max_seq_len or prepare.long_rows sets to 25"),
     ],
 )
 def test_another_shape_is_refused_with_what_it_has(trained: Path, changes: dict[str, object], says: str) -> None:
     with pytest.raises(RecipeError, match="E-INIT-SHAPE") as e:
-        initial_config(trained, replace(make_config(), **changes), Vocab(TOKENS))
+        initial_config(trained, config := replace(make_config(), **changes), Vocab(TOKENS), config.max_position_embeddings)
     assert e.value.expected == says
 
 
 def test_another_vocabulary_is_refused(trained: Path) -> None:
     with pytest.raises(InputError, match="E-INIT-VOCAB") as e:
-        initial_config(trained, make_config(), Vocab((*TOKENS[:-2], TOKENS[-1], TOKENS[-2])))
+        initial_config(trained, make_config(), Vocab((*TOKENS[:-2], TOKENS[-1], TOKENS[-2])), 24)
     assert e.value.fix.endswith("pretrain/model/vocab.txt")
 
 
@@ -117,7 +117,7 @@ def test_epsilon_is_that_of_the_model(trained: Path, tmp_path: Path) -> None:
     export(trained, tmp_path / "hf")
     path = tmp_path / "hf" / "config.json"
     path.write_text(path.read_text().replace('"layer_norm_eps": 1e-05', '"layer_norm_eps": 1e-12'))
-    assert initial_config(tmp_path / "hf", make_config(), Vocab(TOKENS)).layer_norm_eps == 1e-12
+    assert initial_config(tmp_path / "hf", make_config(), Vocab(TOKENS), 24).layer_norm_eps == 1e-12
 
 
 def test_what_is_no_model_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -319,3 +319,24 @@ def test_print_config_hides_passwords_and_marks_what_is_free(tmp_path: Path) -> 
     assert "http://***@host:5000" in text
     assert "seed: 7  # every random" in text
     assert "workers: 2  # ~ " in text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("pretrain: {model: {named: ernie1_base_zh}}", "ernie1_base_zh tells 2 sentence types apart, and sentence_reordering needs more"),
+        ("pretrain: {model: {named: [x]}}", "pretrain.model.named: Input should be a valid string"),
+        ("prepare: {long_rows: {max_seq_len: 100}}", "long_rows.max_seq_len 100 is not over max_seq_len 128"),
+        ("prepare: {long_rows: {}}\npretrain: {schedule: sequential}", "set pretrain.long_share: 0"),
+        (
+            "prepare: {long_rows: {}}\npretrain: {stages: [{enter: [next_sentence], mask_unit: word}], iterations: {next_sentence: 9}}",
+            "none of pretrain.iterations' tasks has long rows",
+        ),
+    ],
+)
+def test_shapes_and_rows_that_do_not_fit_the_tasks_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    assert any(says in line for line in problems(tmp_path, SMALL + text)), problems(tmp_path, SMALL + text)
+
+
+def test_sequential_may_be_compared_on_a_preparation_with_long_rows(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, SMALL + "prepare: {long_rows: {}}\npretrain: {schedule: sequential, long_share: 0}")).trained_positions == 128
