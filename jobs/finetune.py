@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +19,19 @@ def add_suite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the benchmarks' folders, in the publishers' files or ERNIE's TSV")
     parser.add_argument("--model", type=Path, metavar="MODEL", help="a run's folder, a model's, or one of Hugging Face's transformers")
     parser.add_argument("--name", help="name of the suite's run (default: SUITE_of_MODEL)")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="trials of each benchmark, seeds 1 to N (default: 5)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="trials of each benchmark, seeds 1 to N (default: 5)")
     parser.add_argument(
         "--preset", choices=["base", "large"], help="the publisher's learning rate, epochs and batch size; without, a grid for small models"
     )
-    parser.add_argument("--only", default="", metavar="NAMES", help="these benchmarks of the suite, with commas between them")
+    parser.add_argument("--only", metavar="NAMES", help="these benchmarks of the suite, with commas between them")
     parser.add_argument(
         "--rows", type=int, metavar="N", help="at most so many training rows of each benchmark (such scores compare with no published one)"
     )
+
+
+def stray_suite_arguments(args: argparse.Namespace) -> list[str]:
+    """Return the arguments given that only mean something with --suite."""
+    return [f"--{name}" for name in ("data", "model", "name", "seeds", "preset", "only", "rows") if getattr(args, name, None) is not None]
 
 
 def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
@@ -35,26 +41,36 @@ def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         RecipeError: E-ARGUMENT.
         InputError: E-SUITE-EMPTY.
     """
-    from pipelines.suite import SUITES, Suite, suite_recipe
+    from pipelines.suite import SUITES, Suite, run_name, suite_recipe
 
     wrong = [
         what for what, bad in (
             ("RECIPE goes without --suite", args.recipe is not None), ("--suite needs --data", args.data is None), ("--suite needs --model", args.model is None),
-            ("--seeds must be at least 1", args.seeds < 1), ("--rows must be at least 1", args.rows is not None and args.rows < 1),
+            ("--seeds must be at least 1", args.seeds is not None and args.seeds < 1), ("--rows must be at least 1", args.rows is not None and args.rows < 1),
         ) if bad
     ]  # fmt: skip
-    only = tuple(filter(None, args.only.split(",")))
+    only = tuple(filter(None, (args.only or "").split(",")))
     wrong += [
         f"--only: {name} is not in suite {args.suite}, which has {', '.join(SUITES[args.suite])}" for name in only if name not in SUITES[args.suite]
     ]
     if wrong:
         raise RecipeError("E-ARGUMENT", "; ".join(wrong), fix="see `ernie finetune --help`")
-    run = args.name or f"{args.suite}_of_{args.model.resolve().name}".replace("-", "_")
-    suite = Suite(args.suite, args.data, args.model, run, args.seeds, args.preset or "", only, args.rows, tuple(args.overrides))
+    run = args.name or run_name(args.suite, args.model)
+    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", run):
+        raise RecipeError(
+            "E-ARGUMENT", f"{run!r} is no name for a run", expected="small letters, digits and _, a letter first", fix="give another --name"
+        )
+    seeds = 5 if args.seeds is None else args.seeds
+    suite = Suite(args.suite, args.data.resolve(), args.model.resolve(), run, seeds, args.preset or "", only, args.rows, tuple(args.overrides))
     text, left_out = suite_recipe(suite)
     for line in left_out:
         say(line)
     args.recipe = Path("runs") / f"{run}.yaml"
+    if args.recipe.exists() and args.recipe.read_text(encoding="utf-8") != text:
+        raise RecipeError(
+            "E-SUITE-EXISTS", "a recipe of this name is there and says something else", where=str(args.recipe), expected="what the arguments say, or no file",
+            fix=f"run it as it is (ernie run {args.recipe}), give another --name, or delete it",
+        )  # fmt: skip
     atomic_write(args.recipe, text.encode())
     say(f"suite {args.suite}: written to {args.recipe}")
 

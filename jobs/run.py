@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ernie_core.errors import RecipeError
-from jobs.finetune import add_suite_arguments, write_suite
+from jobs.finetune import add_suite_arguments, stray_suite_arguments, write_suite
 from pipelines.recipe import load_recipe
 from pipelines.recipe_print import print_config
 from pipelines.recipe_schema import Recipe
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if getattr(args, "suite", None) is not None:
         write_suite(args, _say)
+    elif stray := stray_suite_arguments(args):
+        raise RecipeError("E-ARGUMENT", f"{', '.join(stray)} goes with --suite only", fix="set it in the recipe, or with --set finetune.KEY=VALUE")
     if args.recipe is None:
         raise RecipeError("E-ARGUMENT", "neither RECIPE nor --suite was given", fix="see `ernie finetune --help`")
     recipe = load_recipe(args.recipe, args.overrides)

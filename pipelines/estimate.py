@@ -177,13 +177,26 @@ def _pretrain(settings: Pretrain, vocab_size: int, memory: float) -> tuple[float
 
 
 def _num_trials(finetune: Finetune) -> int:
-    return sum(len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1) for b in finetune.benchmarks.values())
+    hosts = (b for name, b in finetune.benchmarks.items() if not _host(name, b))
+    return sum(len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1) for b in hosts)
+
+
+def _host(name: str, settings: BenchmarkSettings) -> str:
+    """Return the benchmark whose trials predict this one; "" where it has its own."""
+    from ernie_core.benchmarks.custom import benchmark_of
+
+    return benchmark_of(name, settings.custom.model_dump() if settings.custom else None).trained_by
 
 
 def _trial_rows(finetune: Finetune) -> float:
     """Return the training rows of all trials; an evaluated row counts as a third of a trained one."""
     total = 0.0
     for name, b in finetune.benchmarks.items():
+        host = _host(name, b)
+        if host:  # evaluated once in each of its host's trials
+            trials = len(finetune.arms) * (len(finetune.benchmarks[host].learning_rates) + len(finetune.seeds) - 1)
+            total += trials * sum(n for subset, n in _rows(name, b).items() if subset != "train") / 3
+            continue
         trials = len(finetune.arms) * (len(b.learning_rates) + len(finetune.seeds) - 1)
         rows = _rows(name, b)
         total += trials * (rows["train"] * b.epochs + (rows["dev"] * b.eval_times + rows["test"]) / 3)

@@ -62,9 +62,9 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
     vocab, longest = start / "vocab.txt", longest_row(start)
     settings = {name: resolved(name, s, longest, context.say) for name, s in context.settings["benchmarks"].items()}
     benchmarks = {name: benchmark_of(name, s["custom"]) for name, s in settings.items()}
-    _check_pooling(settings, benchmarks)
+    _check_heads(settings, benchmarks)
     hashes = _inputs(data, start, vocab, benchmarks)
-    facts = {name: _read_all(benchmark, data, context.say) for name, benchmark in benchmarks.items()}
+    facts = {name: _read_all(benchmark, benchmarks.get(benchmark.trained_by), data, context.say) for name, benchmark in benchmarks.items()}
     guests = {name: [g for g, guest in benchmarks.items() if guest.trained_by == name] for name in benchmarks}
     for name, visiting in guests.items():
         hashes[name] |= {f"{g}/{k}": v for g in visiting for k, v in hashes[g].items() if k in SUBSETS}
@@ -95,8 +95,9 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
         context.say(f"fine-tune: {name} {outcome_words(results['benchmarks'][name])}")
     _journal(context.folder, results, done)
     entry = atomic_write(context.folder / RESULTS_NAME, json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")
-    found_wrong = [_mistakes(name, benchmark, context.folder, data, results["benchmarks"]) for name, benchmark in benchmarks.items()]
-    shown = atomic_write(context.folder / MISTAKES_NAME, page([m for m in found_wrong if m.rows], context.folder.parent.name))
+    scored = {name: b for name, b in benchmarks.items() if results["benchmarks"][name]["scored"]}
+    wrong = [_mistakes(name, benchmark, context.folder, data, results["benchmarks"]) for name, benchmark in scored.items()]
+    shown = atomic_write(context.folder / MISTAKES_NAME, page(wrong, context.folder.parent.name))
     return write_manifest(context.folder, Manifest(context.name, context.settings, context.parent_hashes, (entry, shown), {"trials": len(done)}))
 
 
@@ -138,12 +139,18 @@ def resolved(name: str, settings: Mapping[str, Any], longest: int, say: Say) -> 
     return {**settings, "max_seq_len": length}
 
 
-def _check_pooling(settings: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> None:
+def _check_heads(settings: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> None:
+    """Refuse what a benchmark's head has no use for."""
     for name, benchmark in benchmarks.items():
         if benchmark.kind in {"tagging", "span"} and settings[name]["pooling"] != "cls":
             raise RecipeError(
                 "E-POOLING", f"benchmark {name} reads every token: nothing is pooled", where=f"finetune.benchmarks.{name}.pooling",
                 expected="cls", found=settings[name]["pooling"], fix="take the line out of the recipe",
+            )  # fmt: skip
+        if benchmark.kind != "classification" and settings[name]["class_weights"] is not None:
+            raise RecipeError(
+                "E-CLASS-WEIGHTS", f"benchmark {name} is no classification of rows", where=f"finetune.benchmarks.{name}.class_weights", expected="null",
+                found=settings[name]["class_weights"], fix="take the line out of the recipe",
             )  # fmt: skip
 
 
@@ -203,21 +210,28 @@ def _inputs(data: Path, model: Path, vocab: Path, benchmarks: Mapping[str, Bench
     return hashes
 
 
-def _read_all(benchmark: Benchmark, data: Path, say: Say) -> dict[str, Any]:
-    """Read every subset, so that a wrong row stops the step before its first trial; warn of rows that stand in train too.
+def _read_all(benchmark: Benchmark, host: Benchmark | None, data: Path, say: Say) -> dict[str, Any]:
+    """Read every subset, so that a wrong row stops the step before its first trial; warn of rows that stand in train (of its host) too.
 
     Returns:
         {"rows": {subset: rows}, "overlap": {"dev": rows, "test": rows}, "imported": {subset: the import step's facts}, "majority": {subset: share}}.
     """
     imported = {e.facts["subset"]: e.facts for e in read_manifest(data).files if e.facts.get("benchmark") == benchmark.name}
     subsets = {subset: read_rows(data / "benchmarks" / benchmark.name / f"{subset}.jsonl", benchmark) for subset in imported}
-    shared = {subset: sum(overlap(subsets.get("train", ()), rows)) for subset, rows in subsets.items() if subset != "train"}
+    for subset in ("train", "dev"):
+        if benchmark.trained_by == "" and not all(e.labelled for e in subsets[subset]):
+            raise InputError(
+                "E-BENCH-EMPTY", f"{subset} rows of benchmark {benchmark.name} have no labels", where=str(imported[subset]["from"]),
+                expected="labelled rows", found=f"{sum(not e.labelled for e in subsets[subset])} of {len(subsets[subset])} without", fix="give another file",
+            )  # fmt: skip
+    train = subsets["train"] if host is None else read_rows(data / "benchmarks" / host.name / "train.jsonl", host)
+    shared = {subset: sum(overlap(train, rows)) for subset, rows in subsets.items() if subset != "train"}
     for subset, count in shared.items():
         if count:
             say(f"warning: {count} {subset} rows of {benchmark.name} stand in its train rows too; its {subset} score is too high")
     return {
         "rows": {name: len(rows) for name, rows in subsets.items()}, "overlap": shared, "imported": imported,
-        "majority": {name: share for name, rows in subsets.items() if (share := majority(rows)) is not None},
+        "majority": {name: share for name, rows in subsets.items() if (share := majority(rows)) is not None and benchmark.kind == "classification"},
     }  # fmt: skip
 
 

@@ -112,14 +112,26 @@ class Finetune(Settings):
                 raise ValueError(f"benchmarks: unknown benchmark {name!r}; one of {closest(name, known)}, or describe your own under custom")
             if entry.custom is not None and name in known:
                 raise ValueError(f"benchmarks.{name}: custom data needs a name of its own, this one is a published benchmark's")
-            if entry.custom is None and (host := known[name].trained_by) and host not in self.benchmarks:
-                raise ValueError(f"benchmarks.{name}: trials of {host} predict it, and {host} is not there")
+            if entry.custom is None and (host := known[name].trained_by):
+                _check_guest(name, entry, host, host in self.benchmarks)
             if entry.custom is not None:
                 try:
                     check_custom(name, entry.custom.model_dump())
                 except RecipeError as e:
                     raise ValueError(f"benchmarks.{name}.custom: expected {e.expected}, found {e.found}") from None
         return self
+
+
+_OF_A_GUEST = frozenset({"path", "dev", "test", "dev_rows", "test_rows"})
+
+
+def _check_guest(name: str, entry: BenchmarkSettings, host: str, host_is_there: bool) -> None:
+    """Refuse a benchmark that other trials predict where they are not there, or where it sets what only a trial of its own would read."""
+    if not host_is_there:
+        raise ValueError(f"benchmarks.{name}: trials of {host} predict it, and {host} is not there")
+    fields = BenchmarkSettings.model_fields
+    if idle := sorted(f for f in fields if f not in _OF_A_GUEST and getattr(entry, f) != fields[f].get_default(call_default_factory=True)):
+        raise ValueError(f"benchmarks.{name}: trials of {host} predict it, with {host}'s settings: take out {', '.join(idle)}")
 
 
 def _with_preset(name: str, entry: Any) -> Any:

@@ -95,6 +95,7 @@ def _arm_rows(data: RunData) -> list[dict[str, str]]:
             "rate": rate_text(entry["learning_rate"]), "seeds": str(len(entry["trials"])),
         }
         for name, b in data.benchmarks.items()
+        if b["scored"]
         for metric in next(iter(b["arms"].values()))["scores"][b["scored"]]
         for arm, entry in b["arms"].items()
         for figures in [entry["scores"][b["scored"]][metric]]

@@ -86,7 +86,7 @@ def stand_ins(benchmark: Benchmark, imported: Mapping[str, Mapping[str, Any]]) -
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
-    headline = [r["test"] if r["scored"] == "test" else r["dev"] for r in arm.results]
+    headline = [r[r["scored"]] if r["scored"] else None for r in arm.results]
     return {
         "learning_rate": arm.rate,
         "grid": [list(point) for point in arm.grid],
@@ -140,6 +140,8 @@ def outcome_words(entry: Mapping[str, Any]) -> str:
     def shown(arm: Mapping[str, Any]) -> str:
         return "undefined" if arm["median"] is None else f"{arm['median']:.1%} ({arm['min']:.1%} to {arm['max']:.1%})".replace("%", " %")
 
+    if not entry["scored"]:
+        return "is predicted only: no row of it is labelled"
     arms = ", ".join(f"{name} {shown(arm)}" for name, arm in entry["arms"].items())
     share = entry["majority"].get(entry["scored"])
     return f"{entry['metric']} on {entry['scored']}: {arms}" + ("" if share is None else f"; commonest class {share:.1%}".replace("%", " %"))

@@ -40,7 +40,9 @@ def write_submission(run: Path, out: Path, say: Say, *, partial: bool) -> None:
             host = all_benchmarks()[name].trained_by or name
             folder = step / "trials" / best_trial(host, ARM, results[host]["arms"][ARM])
             path = folder / f"{'' if host == name else name + '_'}predictions_test.jsonl"
-            if path.exists():
+            held = [e for e in read_manifest(folder, "trial").files if e.path == path.name]
+            if held:
+                verified_path(folder, held[0])
                 predictions[name] = [_prediction(json.loads(line)) for line in path.read_bytes().splitlines()]
                 say(f"{TABLES[name].file}: {len(predictions[name])} rows of {folder.name}")
     if not predictions:

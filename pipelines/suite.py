@@ -20,7 +20,7 @@ SUITES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "glue": {
         "cola": ("CoLA",), "sst2": ("SST-2",), "mrpc": ("MRPC",), "stsb": ("STS-B",), "qqp": ("QQP",), "mnli": ("MNLI",), "mnli_mm": ("MNLI",),
-        "ax": ("diagnostic", "AX"), "qnli": ("QNLI",), "rte": ("RTE",), "wnli": ("WNLI",),
+        "ax": ("diagnostic", "AX", "MNLI"), "qnli": ("QNLI",), "rte": ("RTE",), "wnli": ("WNLI",),
     },
 }  # fmt: skip
 """Suite -> benchmark -> names that its folder may have below the data folder: the seed's nine Chinese benchmarks, and GLUE."""
@@ -56,6 +56,14 @@ class Suite:
     overrides: tuple[str, ...]
 
 
+def run_name(suite: str, model: Path) -> str:
+    """Return the name of a suite's run, from the model's folder.
+
+    Example: ``run_name("glue", Path("ernie-2.0-base-en"))`` -> ``"glue_of_ernie_2_0_base_en"``.
+    """
+    return re.sub("[^a-z0-9]+", "_", f"{suite}_of_{model.resolve().name}".lower()).strip("_")[:64]
+
+
 def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
     """Return the recipe of a suite as YAML, and why benchmarks are left out, a line each.
 
@@ -70,21 +78,16 @@ def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
         if host and host not in kept:
             left_out.append(f"{name} is left out: trials of {host} predict it, which is left out")
             continue
-        folder = next((suite.data / f for f in folders if (suite.data / f).is_dir()), None)
-        try:
-            if folder is None:
-                raise InputError("E-BENCH-MISSING", f"no folder {' or '.join(folders)}", where=str(suite.data))
-            _find(name, folder, suite.overrides)
-        except InputError as e:
-            left_out.append(f"{name} is left out: {e.what}, expected {e.expected or 'it'} in {folder or suite.data}")
+        folder, why = _folder(name, [suite.data / f for f in folders if (suite.data / f).is_dir()], suite.overrides)
+        if folder is None:
+            left_out.append(f"{name} is left out: {why or 'no folder ' + ' or '.join(folders) + f' in {suite.data}'}")
             continue
         kept.add(name)
         settings = {
             "path": str(folder),
-            "eval_times": 3,
-            "eval_rows": EVAL_ROWS,
+            **({} if host else {"eval_times": 3, "eval_rows": EVAL_ROWS}),
             **({"preset": suite.preset} if suite.preset and not host else {}),
-            **({"train_rows": suite.rows} if suite.rows else {}),
+            **({"train_rows": suite.rows} if suite.rows and not host else {}),
         }
         entries.append(f"    {name}: {json.dumps(settings, ensure_ascii=False)}")
     if not entries:
@@ -101,8 +104,15 @@ def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
     return "\n".join(lines) + "\n", left_out
 
 
-def _find(name: str, folder: Path, overrides: Sequence[str]) -> None:
-    """Raise InputError where a benchmark's train or dev rows are not there."""
+def _folder(name: str, folders: Sequence[Path], overrides: Sequence[str]) -> tuple[Path | None, str]:
+    """Return the first folder that holds a benchmark's rows, or None and why the last does not."""
     given = {m[2]: m[3] for setting in overrides if (m := _GIVEN.fullmatch(setting)) and m[1] == name}
-    wanted = BenchmarkSettings(path=str(folder)).model_dump() | given
-    benchmark_inputs(name, wanted)
+    why = ""
+    for folder in folders:
+        try:
+            benchmark_inputs(name, BenchmarkSettings(path=str(folder)).model_dump() | given)
+        except InputError as e:
+            why = f"{e.what}, expected {e.expected} in {folder}"
+        else:
+            return folder, ""
+    return None, why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,10 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         model_folder=Path(trial.model), pretrained=trial.arm == "pretrained", benchmark=benchmark, pad_id=tokenizer.vocab.pad_id,
         data=encoded | {f"{name}/{s}": e for name, held in theirs.items() for s, e in held.items()},
         seed=trial.seed, threads=1, settings=finetune.Settings(learning_rate=trial.learning_rate, **settings),
-        on_evaluation=_logged(trial, {"": benchmark, **guests}, {"": encoded, **theirs}, len(examples["train"])),
+        on_evaluation=_logged(trial, {"": benchmark, **guests}, {"": encoded, **theirs}, len(encoded["train"].samples), _labelled(read, visiting)),
     )  # fmt: skip
-    mine = _measured(benchmark, examples, encoded, found.outputs, "")
-    others = {name: _measured(guest, visiting[name], theirs[name], found.outputs, f"{name}/") for name, guest in guests.items()}
+    mine = _measured(benchmark, examples["train"], examples, encoded, found.outputs, "")
+    others = {name: _measured(guest, examples["train"], visiting[name], theirs[name], found.outputs, f"{name}/") for name, guest in guests.items()}
     result = {
         **mine.result, "best_step": found.best_step, "dev_curve": [list(p) for p in found.dev_curve], "diverged": found.diverged,
         "stopped_early": found.stopped_early, "guests": {name: m.result for name, m in others.items()},
@@ -109,9 +109,15 @@ def run_trial(trial: Trial) -> dict[str, Any]:
 
 
 def _logged(
-    trial: Trial, benchmarks: Mapping[str, Benchmark], encoded: Mapping[str, Mapping[str, Encoded]], train_rows: int
+    trial: Trial, benchmarks: Mapping[str, Benchmark], encoded: Mapping[str, Mapping[str, Encoded]], train_rows: int, labelled: Collection[str]
 ) -> Callable[[int, str, Outputs, float], None]:
-    """Return what writes the seed's evaluation lines into the trial's folder."""
+    """Return what writes the seed's evaluation lines into the trial's folder.
+
+    Args:
+        benchmarks, encoded: of the trial's benchmark under "", and of its guests.
+        train_rows: rows of the model, which may be more than examples.
+        labelled: names of the outputs whose rows are labelled.
+    """
     path = Path(trial.folder) / LOG_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("", encoding="utf-8")
@@ -120,13 +126,19 @@ def _logged(
     def log(step: int, name: str, outputs: Outputs, seconds: float) -> None:
         guest, _, subset = name.rpartition("/")
         line = evaluation_line(
-            benchmarks[guest], encoded[guest][subset], outputs, subset="dev" if subset == CHOOSING else subset, seconds=seconds,
+            benchmarks[guest], encoded[guest][subset], outputs, subset="dev" if subset == CHOOSING else subset, labelled=name in labelled, seconds=seconds,
             file=f"{guest or trial.benchmark}/{subset}", epoch=max(1, -(-step // per_epoch)), step=step,
         )  # fmt: skip
         with path.open("a", encoding="utf-8") as f:
             f.write(line + "\n")
 
     return log
+
+
+def _labelled(examples: Mapping[str, Sequence[Example]], guests: Mapping[str, Mapping[str, Sequence[Example]]]) -> set[str]:
+    """Return the names, as in the model's outputs, of the subsets that hold labelled rows."""
+    named = {**examples, **{f"{guest}/{subset}": rows for guest, held in guests.items() for subset, rows in held.items()}}
+    return {name for name, rows in named.items() if any(e.labelled for e in rows)}
 
 
 def _subsets(folder: Path, benchmark: Benchmark) -> dict[str, tuple[Example, ...]]:
@@ -152,17 +164,22 @@ class _Measured:
 
 
 def _measured(
-    benchmark: Benchmark, examples: Mapping[str, Sequence[Example]], encoded: Mapping[str, Encoded], outputs: Mapping[str, Outputs], prefix: str
+    benchmark: Benchmark,
+    train: Sequence[Example],
+    examples: Mapping[str, Sequence[Example]],
+    encoded: Mapping[str, Encoded],
+    outputs: Mapping[str, Outputs],
+    prefix: str,
 ) -> _Measured:
-    """Score what a model gave for the subsets of one benchmark; `prefix` stands before their names in `outputs`."""
+    """Score what a model gave for the subsets of one benchmark; `prefix` stands before their names in `outputs`, `train` is what it learnt from."""
     predicted = [s for s in examples if s != "train"]
     outcomes = {s: encoded[s].outcomes(outputs[prefix + s]) for s in predicted if any(e.labelled for e in examples[s])}
-    scored = "test" if "test" in outcomes else "dev"
+    scored = next((s for s in ("test", "dev") if s in outcomes), "")
     scores = {subset: scores_of(benchmark, counts) for subset, counts in outcomes.items()}
     headline = benchmark.metric.name
     result = {
         "scored": scored, "dev": scores.get("dev", {}).get(headline), "test": scores.get("test", {}).get(headline), "scores": scores,
-        "without_overlap": _without_overlap(benchmark, examples, outcomes), "truncated": {subset: encoded[subset].truncated for subset in examples},
+        "without_overlap": _without_overlap(benchmark, train, examples, outcomes), "truncated": {subset: encoded[subset].truncated for subset in examples},
     }  # fmt: skip
     counts = outcomes.get(scored, np.zeros((0, len(benchmark.metric.columns))))
     return _Measured(result, counts, {s: _lines(examples[s], encoded[s].answers(outputs[prefix + s])) for s in predicted})
@@ -176,11 +193,13 @@ def scores_of(benchmark: Benchmark, counts: Counts) -> dict[str, float | None]:
     return {metric.name: metric.of(counts) for metric in benchmark.metrics}
 
 
-def _without_overlap(benchmark: Benchmark, examples: Mapping[str, Sequence[Example]], outcomes: Mapping[str, Counts]) -> dict[str, Any]:
+def _without_overlap(
+    benchmark: Benchmark, train: Sequence[Example], examples: Mapping[str, Sequence[Example]], outcomes: Mapping[str, Counts]
+) -> dict[str, Any]:
     """Return the scores of each subset without the rows whose texts stand in train; {} where none does, or a score is not of single rows."""
     found = {}
     for subset, counts in outcomes.items():
-        again = np.array(overlap(examples.get("train", ()), examples[subset]))
+        again = np.array(overlap(train, examples[subset]))
         if again.any() and not again.all() and len(counts) == len(again):
             found[subset] = scores_of(benchmark, counts[~again])
     return found

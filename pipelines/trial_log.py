@@ -15,15 +15,15 @@ _SEED_NAMES = {"accuracy": "acc", "mcc": "matthews_corrcoef", "chunk_f1": "f1", 
 
 
 def evaluation_line(
-    benchmark: Benchmark, encoded: Encoded, outputs: Outputs, *, subset: str, seconds: float, file: str, epoch: int, step: int
+    benchmark: Benchmark, encoded: Encoded, outputs: Outputs, *, subset: str, labelled: bool, seconds: float, file: str, epoch: int, step: int
 ) -> str:
-    """Return the seed's line of an evaluation; the loss is the mean over labelled rows, of classifications only.
+    """Return the seed's line of an evaluation; the loss is the mean over labelled rows, of classifications only; without labels nothing is scored.
 
     Example: ``[dev evaluation] ave loss: 0.513000, acc: 0.801000, data_num: 1200, elapsed time: 3.210000 s, file: dev.jsonl, epoch: 2, steps: 450``.
     """
-    counts = encoded.outcomes(outputs)
     loss = _loss(benchmark, encoded, outputs)
     parts = [] if loss is None else [f"ave loss: {loss:.6f}"]
+    counts = encoded.outcomes(outputs) if labelled else np.zeros((0, 1))
     for metric in benchmark.metrics if len(counts) else ():
         value = metric.of(counts)
         parts.append(f"{_SEED_NAMES.get(metric.name, metric.name)}: {'undefined' if value is None else format(value, '.6f')}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def _imported_files(packages: Sequence[str], benchmarks: Mapping[str, Mapping[st
     names = sorted({*packages, *(str(b["package"]) for b in benchmarks.values() if b["package"] is not None)})
     files = [path for name in names for path in package_files(name)]
     files += [path for name, wanted in benchmarks.items() for path, _ in benchmark_inputs(name, wanted).values()]
-    return tuple(map(str, files))
+    return tuple(glob.escape(str(path)) for path in files)
 
 
 def _initial(init: str | None) -> tuple[str, ...]:
@@ -79,7 +80,8 @@ def _initial(init: str | None) -> tuple[str, ...]:
         return ()
     from pipelines.model_folder import WEIGHTS, model_folder
 
-    return (str(model_folder(Path(init), foreign=True) / WEIGHTS),)
+    folder = model_folder(Path(init), foreign=True)
+    return tuple(glob.escape(str(folder / name)) for name in (WEIGHTS, "config.json", "vocab.txt") if (folder / name).exists())
 
 
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:

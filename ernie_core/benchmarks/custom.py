@@ -67,10 +67,30 @@ def check_custom(name: str, custom: Mapping[str, Any]) -> None:
         raise _wrong(name, "format", f"for {kind} one of {', '.join(FORMATS[kind])}", form)
     if strange := sorted(set(custom["columns"]) - set(_FIELDS)):
         raise _wrong(name, "columns", f"names out of {', '.join(_FIELDS)}", ", ".join(strange))
-    if kind == "classification" and len(set(labels)) < 2:
-        raise _wrong(name, "labels", "the names of two classes or more", ", ".join(labels) or "none")
-    if kind == "tagging" and ("O" not in labels or not all(tag == "O" or tag[:2] in {"B-", "I-"} for tag in labels)):
-        raise _wrong(name, "labels", "O and tags such as B-PER, I-PER", ", ".join(labels) or "none")
+    needed = {"text_a", "value" if kind == "regression" else "label", *({"text_b", "group"} if kind == "ranking" else ())}
+    if custom["columns"] and (missing := sorted(needed - set(custom["columns"]))):
+        raise _wrong(name, "columns", f"a column for {', '.join(sorted(needed))}", f"none for {', '.join(missing)}")
+    if form == "csv" and len(custom["delimiter"]) > 1:
+        raise _wrong(name, "delimiter", "one character", repr(custom["delimiter"]))
+    _check_labels(name, kind, labels)
+
+
+def _check_labels(name: str, kind: str, labels: list[str]) -> None:
+    shown = ", ".join(labels) or "none"
+    if len(set(labels)) < len(labels):
+        raise _wrong(name, "labels", "each label once", shown)
+    if kind == "classification" and len(labels) < 2:
+        raise _wrong(name, "labels", "the names of two classes or more", shown)
+    if kind == "ranking" and len(labels) not in {0, 2}:
+        raise _wrong(name, "labels", "two names, of a wrong and of a right answer, or none for 0 and 1", shown)
+    chunks = {tag[2:] for tag in labels if tag != "O"}
+    if kind == "tagging" and set(labels) != {"O", *(f"{mark}-{chunk}" for mark in "BI" for chunk in chunks)}:
+        raise _wrong(name, "labels", "O and, of each kind of chunk, tags such as B-PER, I-PER", shown)
+
+
+def _columns_of(kind: str) -> tuple[str, ...]:
+    """Return the fields that rows of a kind may have."""
+    return ("text_a", "text_b", "value" if kind == "regression" else "label", *(("group",) if kind == "ranking" else ()), "id")
 
 
 def _wrong(name: str, field: str, expected: str, found: str) -> RecipeError:
@@ -91,9 +111,14 @@ def layout_of(custom: Mapping[str, Any], subset: str) -> Layout:
         return Conll(custom["delimiter"] or "\t", scheme=custom["scheme"])
     if kind == "tagging":
         return TaggedTable(scheme=custom["scheme"])
-    columns = dict(custom["columns"]) or {"text_a": "text_a", **({"value": "label"} if kind == "regression" else {"label": "label"})}
+    columns, optional = dict(custom["columns"]), tuple[str, ...]()
+    if not columns:
+        columns = {field: field for field in _columns_of(kind)}
+        optional = tuple(field for field in columns if field in {"text_b", "group", "id"} and (kind != "ranking" or field == "id"))
     labelled = subset != "test" or bool(custom["test_labelled"])
     if form == "jsonl":
-        return JsonLines(columns, labelled=labelled)
+        return JsonLines(columns, labelled=labelled, optional=optional)
     delimiter = custom["delimiter"] or {"tsv": "\t", "csv": ","}[form]
-    return Table(columns, header=custom["header"], delimiter=delimiter, quoted=form == "csv", encoding=custom["encoding"], labelled=labelled)
+    return Table(
+        columns, header=custom["header"], delimiter=delimiter, quoted=form == "csv", encoding=custom["encoding"], labelled=labelled, optional=optional
+    )

@@ -81,7 +81,9 @@ class Filler:
         )
         with torch.no_grad():
             hidden, _ = self.model.encoder(batch, None)
-            logits = self.model.lm_head(hidden, torch.tensor(places), self.model.encoder.embeddings.word.weight)[:, : vocab.size]  # spare rows are no tokens
+            logits = self.model.lm_head(hidden, torch.tensor(places), self.model.encoder.embeddings.word.weight)[
+                :, : vocab.size
+            ]  # spare rows are no tokens
         likeliest = torch.softmax(logits, -1).topk(min(top, vocab.size))
         guesses = tuple(
             tuple((vocab.tokens[i], p) for i, p in zip(of, ps, strict=True))

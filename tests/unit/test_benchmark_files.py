@@ -15,6 +15,7 @@ from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.benchmarks.rows import fewer, read_rows
 from ernie_core.errors import InputError, RecipeError
 from ernie_core.manifest import FileEntry
+from jobs.cli import main
 from pipelines.recipe import load_recipe
 from pipelines.recipe_finetune import BenchmarkSettings, Custom, Finetune
 from pipelines.results import is_official, majority, spread, stand_ins
@@ -92,6 +93,9 @@ CUSTOM = [
      '{"s1": "a", "s2": "b", "score": 2.5}\n', Example(("a", "b"), value=2.5, id="0")),
     ("tsv", {"kind": "ranking", "format": "tsv", "columns": {"text_a": "q", "text_b": "a", "label": "y", "group": "q"}},
      "q\ta\ty\n谁\t我\t1\n谁\t你\t0\n", Example(("谁", "我"), (1,), group="谁", id="0")),
+    ("tsv", {"kind": "classification", "format": "tsv", "labels": ["a", "b"]}, "text_a\ttext_b\tlabel\tid\n甲\t乙\tb\tr7\n", Example(("甲", "乙"), (1,), id="r7")),
+    ("tsv", {"kind": "regression", "format": "tsv"}, "value\ttext_a\n2.5\t甲\n", Example(("甲",), value=2.5, id="0")),
+    ("tsv", {"kind": "ranking", "format": "tsv"}, "group\ttext_a\ttext_b\tlabel\nq1\t谁\t我\t1\n", Example(("谁", "我"), (1,), group="q1", id="0")),
     ("txt", {"kind": "tagging", "format": "conll", "labels": ["B-X", "I-X", "O"], "delimiter": " "},
      "张 B-X\n三 I-X\n\n好 O\n", Example(("张", "三"), (0, 1), id="0")),
     ("txt", {"kind": "tagging", "format": "conll", "labels": ["B-X", "I-X", "O"], "scheme": "bmes"},
@@ -116,7 +120,13 @@ def test_data_of_the_user_s_own_is_read_as_described(ending: str, custom: dict[s
 WRONG = [
     ({"kind": "classification", "format": "tsv", "labels": []}, "the names of two classes or more"),
     ({"kind": "classification", "format": "squad", "labels": ["a", "b"]}, "for classification one of tsv, csv, jsonl"),
-    ({"kind": "tagging", "format": "conll", "labels": ["B-X", "I-X"]}, "O and tags such as B-PER"),
+    ({"kind": "tagging", "format": "conll", "labels": ["B-X", "I-X"]}, "O and, of each kind of chunk, tags such as B-PER"),
+    ({"kind": "tagging", "format": "conll", "labels": ["O", "B-X"]}, "O and, of each kind of chunk"),
+    ({"kind": "classification", "format": "tsv", "labels": ["a", "a"]}, "each label once"),
+    ({"kind": "classification", "format": "tsv", "labels": ["a", "b"], "columns": {"text_b": "x", "label": "y"}}, "a column for label, text_a"),
+    ({"kind": "ranking", "format": "tsv", "columns": {"text_a": "q", "text_b": "a", "label": "y"}}, "none for group"),
+    ({"kind": "ranking", "format": "tsv", "labels": ["0", "1", "2"]}, "two names, of a wrong and of a right answer"),
+    ({"kind": "classification", "format": "csv", "labels": ["a", "b"], "delimiter": "||"}, "one character"),
     ({"kind": "span", "format": "squad", "columns": {"question": "q"}}, "names out of text_a"),
 ]
 
@@ -199,3 +209,29 @@ def test_a_suite_is_a_recipe_of_what_is_there(reviews: Path, tmp_path: Path) -> 
     assert "lcqmc:" in suite_recipe(suite(tmp_path, overrides=given))[0]
     with pytest.raises(InputError, match="E-SUITE-EMPTY"):
         suite_recipe(suite(tmp_path, only=("drcd",)))
+
+
+def finetune_command(folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+    monkeypatch.chdir(folder)
+    return main(["finetune", "--suite", "zh", "--data", str(folder), "--model", "ERNIE-2.0-Base", "--print-config", *more])
+
+
+def test_a_suite_is_written_once_under_a_name_made_of_the_model_s(
+    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune_command(tmp_path, monkeypatch) == 0
+    path = tmp_path / "runs" / "zh_of_ernie_2_0_base.yaml"
+    assert f'model: "{tmp_path / "ERNIE-2.0-Base"}"' in path.read_text()
+    assert finetune_command(tmp_path, monkeypatch) == 0, "the same again"
+    path.write_text(path.read_text().replace("seeds: [1, 2", "seeds: [9, 2"))
+    assert finetune_command(tmp_path, monkeypatch) == 2
+    assert "E-SUITE-EXISTS" in capsys.readouterr().err
+    assert finetune_command(tmp_path, monkeypatch, "--name", "../evil") == 2
+    assert "'../evil' is no name for a run" in capsys.readouterr().err
+    assert str(reviews) in path.read_text()
+
+
+def test_a_recipe_does_not_take_a_suite_s_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", str(tmp_path / "r.yaml"), "--model", "x", "--seeds", "3"]) == 2
+    assert "--model, --seeds goes with --suite only" in capsys.readouterr().err
+    assert main(["finetune"]) == 2

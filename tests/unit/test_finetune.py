@@ -258,3 +258,17 @@ def test_nothing_is_pooled_where_every_token_is_labelled(tmp_path: Path) -> None
     with pytest.raises(RecipeError, match="E-POOLING benchmark daily_ner"):
         finetune(context, **arguments)
     assert not (tmp_path / "finetune" / "trials").exists()
+
+
+def test_rows_that_train_or_choose_must_be_labelled(tmp_path: Path) -> None:
+    context, arguments, _ = toy_step(tmp_path, names=["reviews"])
+    _spoil(tmp_path, "benchmarks/reviews/dev.jsonl", lambda text: text.replace(', "labels": ["1"]', "", 1))
+    with pytest.raises(InputError, match="E-BENCH-EMPTY dev rows of benchmark reviews have no labels"):
+        finetune(context, **arguments)
+
+
+def test_weights_of_classes_are_for_classifications(tmp_path: Path) -> None:
+    context, arguments, _ = toy_step(tmp_path, names=["daily_ner"])
+    context.settings["benchmarks"] = {"daily_ner": {**context.settings["benchmarks"]["daily_ner"], "class_weights": "balanced"}}
+    with pytest.raises(RecipeError, match="E-CLASS-WEIGHTS benchmark daily_ner"):
+        finetune(context, **arguments)

@@ -15,6 +15,7 @@ from ernie_core.errors import InputError
 from jobs.cli import main
 from pipelines.recipe import load_recipe
 from pipelines.recipe_finetune import Finetune
+from pipelines.report import summary_table
 from pipelines.submission import write_submission
 from pipelines.workflow import run_recipe
 
@@ -72,6 +73,29 @@ def test_guests_are_scored_by_the_trials_of_their_host(run: Path) -> None:
 def test_a_guest_needs_its_host() -> None:
     with pytest.raises(ValueError, match=r"benchmarks.ax: trials of mnli predict it, and mnli is not there"):
         Finetune.model_validate({"benchmarks": {"ax": {"path": "x"}}})
+
+
+def test_a_guest_sets_nothing_that_only_a_trial_of_its_own_would_read() -> None:
+    with pytest.raises(ValueError, match=r"benchmarks.ax: trials of mnli predict it, with mnli's settings: take out class_weights, epochs"):
+        Finetune.model_validate({"benchmarks": {"mnli": {"path": "x"}, "ax": {"path": "x", "epochs": 9, "class_weights": "balanced"}}})
+
+
+def test_a_guest_without_labels_is_predicted_only(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = run.parents[1]
+    for name in ("MNLI", "model"):
+        (tmp_path / name).symlink_to(folder / name)
+    (tmp_path / "AX").mkdir()
+    (tmp_path / "AX" / "diagnostic.tsv").write_text("index\tsentence1\tsentence2\n0\t天\t地\n1\t好\t坏\n", encoding="utf-8")
+    (tmp_path / "glue.yaml").write_text(RECIPE.replace("seeds: [1, 2]", "seeds: [1]").replace("epochs: 2", "epochs: 1"))
+    said: list[str] = []
+    run_recipe(load_recipe(tmp_path / "glue.yaml", ["workers=0"]), said.append)
+    entry = json.loads((tmp_path / "runs" / "glue" / "finetune" / "results.json").read_bytes())["benchmarks"]["ax"]
+    assert (entry["scored"], entry["arms"]["pretrained"]["median"]) == ("", None)
+    assert "fine-tune: ax is predicted only: no row of it is labelled" in said
+    assert "ax" not in summary_table(tmp_path / "runs" / "glue")
+    log = (tmp_path / "runs" / "glue" / "finetune" / "trials" / "mnli-pretrained-0.001-1" / "trial.log").read_text()
+    assert "[test evaluation] data_num: 2, " in log
 
 
 def test_a_submission_holds_the_test_predictions_of_the_best_seed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,15 @@ from pipelines.trial_log import done_line, evaluation_line
 
 
 def test_a_line_holds_loss_metric_rows_and_place() -> None:
-    encoded = REVIEWS.encode([Example(("好",), (1,)), Example(("坏",), (0,)), Example(("天",))], REVIEWS, TOKENIZER, 8)
-    outputs = np.array([[0, 0], [np.log(3), 0], [9, 0]], np.float32)
-    line = evaluation_line(REVIEWS, encoded, outputs, subset="dev", seconds=1.5, file="dev.jsonl", epoch=2, step=7)
+    encoded = REVIEWS.encode([Example(("好",), (1,)), Example(("坏",), (0,))], REVIEWS, TOKENIZER, 8)
+    outputs = np.array([[0, 0], [np.log(3), 0]], np.float32)
+    line = evaluation_line(REVIEWS, encoded, outputs, subset="dev", labelled=True, seconds=1.5, file="dev.jsonl", epoch=2, step=7)
     loss = (np.log(2) + np.log(4 / 3)) / 2
-    assert line.startswith(f"[dev evaluation] ave loss: {loss:.6f}, acc: 0.333333, data_num: 3, elapsed time: 1.500000 s, file: dev.jsonl")
+    assert line.startswith(f"[dev evaluation] ave loss: {loss:.6f}, acc: 0.500000, data_num: 2, elapsed time: 1.500000 s, file: dev.jsonl")
     assert line.endswith("epoch: 2, steps: 7")
+    hidden = REVIEWS.encode([Example(("天",))], REVIEWS, TOKENIZER, 8)
+    line = evaluation_line(REVIEWS, hidden, outputs[:1], subset="test", labelled=False, seconds=1.5, file="test.jsonl", epoch=2, step=7)
+    assert line.startswith("[test evaluation] data_num: 1, elapsed time"), "what has no labels has no score"
 
 
 def test_a_done_trial_says_its_scores_and_its_speed() -> None:
