@@ -10,7 +10,7 @@ from corpus_prep.package_benchmarks import split_benchmark
 from corpus_prep.packages import benchmark_groups, package_files
 from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example, Layout, Subset, all_benchmarks, label_id
 from ernie_core.benchmarks.custom import benchmark_of, layout_of
-from ernie_core.benchmarks.layouts import existing
+from ernie_core.benchmarks.packed import existing
 from ernie_core.benchmarks.rows import fewer, to_lines
 from ernie_core.errors import InputError, RecipeError, closest
 from ernie_core.manifest import FileEntry, atomic_write

@@ -231,7 +231,7 @@ def _read_all(benchmark: Benchmark, host: Benchmark | None, data: Path, say: Say
             say(f"warning: {count} {subset} rows of {benchmark.name} stand in its train rows too; its {subset} score is too high")
     return {
         "rows": {name: len(rows) for name, rows in subsets.items()}, "overlap": shared, "imported": imported,
-        "majority": {name: share for name, rows in subsets.items() if (share := majority(rows)) is not None and benchmark.kind == "classification"},
+        "majority": {name: share for name, rows in subsets.items() if (share := majority(rows)) is not None and benchmark.metric.name == "accuracy"},
     }  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ernie_core.benchmarks.base import Benchmark, Example, Subset, bad_row, empty
-from ernie_core.benchmarks.squad_layout import HALF_PAIR, NOT_IN_CONTEXT, Wrong, json_field, unpacked
+from ernie_core.benchmarks.packed import unpacked
+from ernie_core.benchmarks.squad_layout import HALF_PAIR, NOT_IN_CONTEXT, Wrong, json_field
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class DuReader:
         """
         counts: Counter[str] = Counter()
         examples = []
-        for number, line in enumerate(unpacked(path, benchmark).split(b"\n"), 1):
+        for number, line in enumerate(unpacked(path).split(b"\n"), 1):
             if line.strip():
                 wrong = functools.partial(bad_row, benchmark, f"{path}:{number}")
                 try:

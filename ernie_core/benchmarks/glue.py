@@ -17,10 +17,11 @@ from ernie_core.benchmarks import classification, regression
 from ernie_core.benchmarks.base import Benchmark, Encoded, Example, Outputs, Preset, Source, Subset, bad_row
 from ernie_core.benchmarks.classification import encode, probabilities
 from ernie_core.benchmarks.json_layouts import JsonLines, JsonObject
-from ernie_core.benchmarks.layouts import ERNIE_PAIR, ERNIE_TEXT, Either, Table, existing, unlabelled
+from ernie_core.benchmarks.layouts import ERNIE_PAIR, ERNIE_TEXT, Either, Table, unlabelled
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.metrics.classification import ACCURACY, ACCURACY_F1, F1, MCC, classification_counts
 from ernie_core.benchmarks.metrics.correlation import PEARSON, PEARSON_SPEARMAN, SPEARMAN
+from ernie_core.benchmarks.packed import existing
 from ernie_core.tokenization import Tokenizer
 
 _YES_NO = ("0", "1")

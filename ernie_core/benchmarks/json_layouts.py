@@ -10,7 +10,7 @@ from typing import Any
 
 from ernie_core.benchmarks.base import Benchmark, Subset, bad_row
 from ernie_core.benchmarks.columns import Columns
-from ernie_core.benchmarks.layouts import existing, file_text
+from ernie_core.benchmarks.packed import existing, file_text
 
 
 @dataclass(frozen=True)

@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
-import lzma
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ernie_core.benchmarks.base import Benchmark, Subset, bad_row, read_bytes
+from ernie_core.benchmarks.base import Benchmark, Subset, bad_row
 from ernie_core.benchmarks.columns import Columns
+from ernie_core.benchmarks.packed import existing, file_text
 from ernie_core.errors import InputError, printable
-
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
-
-
-def existing(path: Path) -> Path:
-    """Return `path`, or where there is no such file the compressed one beside it.
-
-    Example: ``existing(Path("dev.tsv"))`` -> ``Path("dev.tsv.gz")`` in a folder that holds only that.
-    """
-    packed = (path.with_name(path.name + suffix) for suffix in _UNPACK)
-    return path if path.exists() else next((p for p in packed if p.exists()), path)
-
-
-def file_text(path: Path, encoding: str = "utf-8") -> str:
-    """Return a file's text without byte order mark, lines ended by "\\n" (from LF or CRLF); compressed files are unpacked.
-
-    Args:
-        path: of the file; it may also stand there compressed (.gz, .bz2, .xz).
-        encoding: Python's name of it, such as "gb18030".
-
-    Raises:
-        InputError: E-BENCH-MISSING, E-BENCH-PACKED (a damaged compressed file), E-BENCH-ROW (wrong encoding: line, and byte from 0 in it).
-
-    Example: the bytes ``EF BB BF 61 0D 0A`` -> ``"a\\n"``.
-    """
-    path = existing(path)
-    raw = read_bytes(path)
-    if path.suffix in _UNPACK:
-        try:
-            raw = _UNPACK[path.suffix](raw)
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as e:
-            raise InputError("E-BENCH-PACKED", "cannot unpack a benchmark's file", where=str(path), found=str(e), fix="get the file again") from e
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as e:
-        start, line = raw.rfind(b"\n", 0, e.start) + 1, raw.count(b"\n", 0, e.start) + 1
-        raise InputError(
-            "E-BENCH-ROW", f"a row is not {encoding.upper()}", where=f"{path}:{line}, byte {e.start - start}",
-            found=printable(raw[start : start + 80].split(b"\n")[0]), fix="convert the file, or declare its encoding",
-        ) from e  # fmt: skip
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\r")
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-import gzip
-import io
 import json
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ernie_core.benchmarks.base import Benchmark, Example, Subset, bad_row, empty, read_bytes
+from ernie_core.benchmarks.base import Benchmark, Example, Subset, bad_row, empty
+from ernie_core.benchmarks.packed import unpacked
 from ernie_core.errors import InputError, printable
 from ernie_core.normalise import simplified
 
@@ -127,27 +124,8 @@ def json_field(row: Any, name: str, kind: type, wrong: Wrong) -> Any:
 
 
 def _parse(path: Path, benchmark: Benchmark) -> Any:
-    data = unpacked(path, benchmark)
+    data = unpacked(path)
     try:
         return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as e:
         raise bad_row(benchmark, str(path), "JSON in UTF-8", str(e), "give the file as it was published") from None
-
-
-def unpacked(path: Path, benchmark: Benchmark) -> bytes:
-    """Return a file's bytes, those inside a .gz, or those of the one .json in a .zip.
-
-    Raises:
-        InputError: E-BENCH-MISSING, E-BENCH-ROW (damaged, or not one .json in a .zip).
-    """
-    data = read_bytes(path)
-    try:
-        if path.suffix == ".gz":
-            return gzip.decompress(data)
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                (name,) = (n for n in archive.namelist() if n.endswith(".json") and not n.startswith("__MACOSX/"))
-                return archive.read(name)
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as e:
-        raise bad_row(benchmark, str(path), "a whole .gz, or a .zip of one .json", str(e), "give the file as it was published") from None
-    return data

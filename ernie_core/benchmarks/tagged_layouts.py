@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ernie_core.benchmarks.base import Benchmark, Example, Subset, bad_row, empty, label_id
-from ernie_core.benchmarks.layouts import file_text
+from ernie_core.benchmarks.packed import file_text
 from ernie_core.errors import InputError, printable
 
 JOINT = "\x02"
@@ -168,9 +167,9 @@ class Conll:
         """Read one file.
 
         Raises:
-            InputError: E-BENCH-MISSING, E-BENCH-EMPTY, E-BENCH-ZIP, E-BENCH-ROW, which names the line.
+            InputError: E-BENCH-MISSING, E-BENCH-EMPTY, E-BENCH-PACKED, E-BENCH-ROW, which names the line.
         """
-        text = _zipped_text(path) if path.suffix == ".zip" else file_text(path)
+        text = file_text(path)
         return _subset(list(self._rows(text, path, benchmark)), self.scheme, benchmark, path)
 
     def _rows(self, text: str, path: Path, benchmark: Benchmark) -> Iterator[_Row]:
@@ -187,25 +186,3 @@ class Conll:
                 raise bad_row(benchmark, f"{path}:{number}", expected, line)
             characters.append(character)
             tags.append(tag)
-
-
-def _zipped_text(path: Path) -> str:
-    """Return the text of the one file in a zip, as `file_text` does that of a file."""
-    where = str(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            if len(members) != 1:
-                raise InputError("E-BENCH-ZIP", "a zip must hold one file", where=where, expected="1", found=str(len(members)), fix="unpack it")
-            raw = archive.read(members[0])
-    except OSError as e:
-        raise InputError("E-BENCH-MISSING", "cannot read a benchmark's file", where=where, found=str(e.strerror), fix="put the file there") from e
-    except zipfile.BadZipFile as e:
-        raise InputError("E-BENCH-ZIP", "a zip is damaged", where=where, found=str(e), fix="fetch it again") from e
-    try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as e:
-        line = raw.count(b"\n", 0, e.start) + 1
-        raise InputError(
-            "E-BENCH-ROW", "a row is not UTF-8", where=f"{path}:{line}", found=printable(raw[e.start : e.start + 1]), fix="mend it"
-        ) from e

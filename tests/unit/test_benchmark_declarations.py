@@ -11,7 +11,7 @@ import pytest
 from ernie_core.benchmarks import chinese, glue, ranking, regression
 from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example, Source, Subset, all_benchmarks
 from ernie_core.benchmarks.glue import AX, COLA, MNLI, MNLI_MM, MRPC, QNLI, QQP, STSB, WNLI
-from ernie_core.benchmarks.layouts import existing
+from ernie_core.benchmarks.packed import existing
 from ernie_core.benchmarks.rows import read_rows, to_lines
 from ernie_core.tokenization import Tokenizer
 from ernie_core.vocab import SPECIAL_TOKENS, Vocab

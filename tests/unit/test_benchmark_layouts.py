@@ -19,7 +19,8 @@ from ernie_core.benchmarks.chinese import LCQMC, NLPCC_DBQA
 from ernie_core.benchmarks.classification import REVIEWS
 from ernie_core.benchmarks.glue import MRPC, STSB, Mrpc
 from ernie_core.benchmarks.json_layouts import JsonLines, JsonObject
-from ernie_core.benchmarks.layouts import ERNIE, ERNIE_PAIR, ERNIE_TEXT, Either, Table, file_text, unlabelled
+from ernie_core.benchmarks.layouts import ERNIE, ERNIE_PAIR, ERNIE_TEXT, Either, Table, unlabelled
+from ernie_core.benchmarks.packed import file_text
 from ernie_core.errors import InputError
 
 BARE = Table({"text_a": 0, "text_b": 1, "label": 2}, header=False)

@@ -145,7 +145,7 @@ def test_a_zip_of_one_file_is_read_and_others_are_refused(tmp_path: Path) -> Non
         archive.writestr("folder/", "")
         archive.writestr("folder/a.txt", "\ufeff张\tB-PER\r\n三\tI-PER\r\n\r\n到\tO\r\n")
     assert TABBED.read(path, MSRA_NER).examples == TWO
-    for content, code, place in ((b"\xff\tO\n", "E-BENCH-ROW", ":2"), (None, "E-BENCH-ZIP", "")):
+    for content, code, place in ((b"\xff\tO\n", "E-BENCH-ROW", ":2, byte 0"), (None, "E-BENCH-PACKED", "")):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a.txt", b"\xe5\xa5\xbd\tO\n" + (content or b""))
             if content is None:
@@ -154,7 +154,7 @@ def test_a_zip_of_one_file_is_read_and_others_are_refused(tmp_path: Path) -> Non
             TABBED.read(path, MSRA_NER)
         assert error.value.where == f"{path}{place}"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(InputError, match="E-BENCH-ZIP a zip is damaged"):
+    with pytest.raises(InputError, match="E-BENCH-PACKED cannot unpack"):
         TABBED.read(path, MSRA_NER)
 
 

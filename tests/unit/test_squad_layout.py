@@ -123,7 +123,7 @@ def test_a_file_of_another_form_is_refused_and_the_question_named(content: Any, 
     ("name", "content"), [("a.gz", b"x"), ("b.gz", gzip.compress(b"{}" * 99, mtime=0)[:-9]), ("c.zip", b"x"), ("d.zip", b"PK\5\6" + b"\0" * 18)]
 )
 def test_a_damaged_packed_file_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"E-BENCH-ROW.*expected a whole \.gz"):
+    with pytest.raises(InputError, match="E-BENCH-PACKED"):
         read(tmp_path, content, Squad(), name)
     with pytest.raises(InputError, match="E-BENCH-MISSING"):
         Squad().read(tmp_path / "no.json", CMRC2018)
