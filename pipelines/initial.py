@@ -20,6 +20,7 @@ from ernie_core.vocab import Vocab
 from pipelines.model_folder import WEIGHTS, is_ours, model_folder
 
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "hidden_act")
+_TASK = "encoder.embeddings.task.weight"
 _CUT = ("encoder.embeddings.position.weight", "encoder.embeddings.sentence.weight")
 
 
@@ -56,7 +57,7 @@ def initial_tensors(path: Path) -> dict[str, Tensor]:
     folder = model_folder(path, foreign=True)
     config = _config(folder)
     if is_ours(folder):
-        return {"encoder.embeddings.task.weight": torch.zeros(config.task_type_vocab_size, config.hidden_size), **read_weights(folder)}
+        return {_TASK: torch.zeros(config.task_type_vocab_size, config.hidden_size), **read_weights(folder)}
     try:
         tensors = load_file(folder / WEIGHTS)
     except SafetensorError as e:
@@ -82,8 +83,9 @@ def own_folder(path: Path, target: Path) -> Path:
     config = _config(folder)
     target.mkdir(parents=True, exist_ok=True)
     vocab = Vocab.load(folder / "vocab.txt")
+    tensors = {name: t for name, t in initial_tensors(folder).items() if config.use_task_id or name != _TASK}
     files = (
-        atomic_write(target / MODEL_NAME, save(initial_tensors(folder))), atomic_write(target / CONFIG_NAME, config.to_json().encode()),
+        atomic_write(target / MODEL_NAME, save(tensors)), atomic_write(target / CONFIG_NAME, config.to_json().encode()),
         atomic_write(target / "vocab.txt", vocab.to_bytes()), atomic_write(target / NORMALISER_NAME, normalise.to_bytes()),
     )  # fmt: skip
     write_manifest(target, Manifest("model", {"from": "transformers"}, {}, files))

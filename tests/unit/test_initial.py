@@ -12,11 +12,12 @@ from training_helper import make_batch, make_config, write_model
 from ernie_core.errors import InputError, IntegrityError, RecipeError
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.embeddings import TorchBatch
-from ernie_core.model.ernie import ErnieForPretraining
+from ernie_core.model.ernie import ErnieForBenchmark, ErnieForPretraining
 from ernie_core.model.heads import Head
+from ernie_core.training.checkpoint import load_weights, read_config
 from ernie_core.vocab import SPECIAL_TOKENS, Vocab
 from pipelines.export import export
-from pipelines.initial import initial_config, initial_tensors, start_from
+from pipelines.initial import initial_config, initial_tensors, own_folder, start_from
 
 TOKENS = (*SPECIAL_TOKENS, *(chr(ord("一") + i) for i in range(35)))
 HEADS = {"next_sentence": Head("sentence", 2, 7), "capitalization": Head("token", 2, 1)}
@@ -74,6 +75,21 @@ def test_a_model_without_a_task_embedding_gives_rows_of_zeros(tmp_path: Path) ->
         task = model.encoder.embeddings.task
         assert task is not None
         assert not task.weight.any()
+
+
+@pytest.mark.parametrize("use_task_id", [True, False])
+def test_a_model_of_transformers_in_our_form_fine_tunes_as_it_is(tmp_path: Path, use_task_id: bool) -> None:
+    ours = ErnieForPretraining(make_config(use_task_id=use_task_id), HEADS, seed=1)
+    write_model(tmp_path / "run" / "model", ours, TOKENS)
+    export(tmp_path / "run", tmp_path / "hf")
+    folder = own_folder(tmp_path / "hf", tmp_path / "start")
+    assert own_folder(folder, tmp_path / "other") == folder, "ours is taken as it stands"
+    config = read_config(folder)
+    assert config.use_task_id is use_task_id
+    model = ErnieForBenchmark(config, "classification", 2, seed=2)
+    load_weights(folder, model, new=("output.",), unused=("lm_head.", "heads."))
+    for name, parameter in model.encoder.named_parameters():
+        assert torch.equal(parameter, ours.encoder.get_parameter(name)), name
 
 
 def test_fewer_positions_are_the_first_ones_and_further_sentence_types_start_fresh(trained: Path) -> None:
