@@ -65,6 +65,7 @@ def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     text, left_out = suite_recipe(suite)
     for line in left_out:
         say(line)
+    args.until = None  # a suite ends with its report
     args.recipe = Path("runs") / f"{run}.yaml"
     if args.recipe.exists() and args.recipe.read_text(encoding="utf-8") != text:
         raise RecipeError(

@@ -70,6 +70,7 @@ def test_the_benchmark_commands_and_the_lines_for_your_own_data_run(tmp_path: Pa
     assert "suite zh: written to runs/zh_of_mine.yaml" in said
     assert "lcqmc is left out" in said
     assert "chnsenticorp  accuracy  pretrained" in said
+    assert (tmp_path / "runs" / "zh_of_mine" / "report" / "report.html").exists()
     recipe = re.search(r"```yaml\n# finetune_mine\.yaml\n(.*?)```", text, re.DOTALL)
     assert recipe is not None
     (tmp_path / "finetune_mine.yaml").write_text(recipe[1], encoding="utf-8")
