@@ -22,6 +22,10 @@ METRIC_WORDS = {
     "f1": "F1",
     "em": "exact match",
     "mrr": "MRR",
+    "map": "MAP",
+    "em_f1": "mean of EM and F1",
+    "accuracy_f1": "mean of accuracy and F1",
+    "pearson_spearman": "mean of Pearson and Spearman",
     "mcc": "Matthews",
     "pearson": "Pearson",
     "spearman": "Spearman",
@@ -112,10 +116,19 @@ def binomial_words(result: Mapping[str, Any]) -> str:
 
 
 def benchmark_sentence(name: str, result: dict[str, Any]) -> str:
-    """Return what a benchmark shows about pretraining, and no more."""
+    """Return what a benchmark shows about pretraining, and no more; of a single arm its score, beside what always saying the commonest class gives."""
     difference, excludes = result.get("difference"), clear(result.get("difference"))
     seeds = min((len(arm["trials"]) for arm in result["arms"].values()), default=0)
-    what = f"{name} ({metric_words(result['metric'])}, {seeds} seed{'s' * (seeds != 1)}), pretrained − untrained: {interval_words(difference)}"
+    of_seeds = f"{seeds} seed{'s' * (seeds != 1)}"
+    if not result["scored"]:
+        return f"{name}: predicted only, no row of it is labelled."
+    if len(result["arms"]) == 1:
+        ((arm, entry),) = result["arms"].items()
+        score = "undefined" if entry["median"] is None else percent(entry["median"])
+        share = result["majority"].get(result["scored"])
+        beside = "" if share is None else f"; always the commonest class: {percent(share)}"
+        return f"{name}: {metric_words(result['metric'])} {score} on {result['scored']} ({arm}, {of_seeds}){beside}."
+    what = f"{name} ({metric_words(result['metric'])}, {of_seeds}), pretrained − untrained: {interval_words(difference)}"
     if difference is None or excludes is None:
         return f"{what}."
     if not excludes:

@@ -217,7 +217,7 @@ def _read_all(benchmark: Benchmark, host: Benchmark | None, data: Path, say: Say
         {"rows": {subset: rows}, "overlap": {"dev": rows, "test": rows}, "imported": {subset: the import step's facts}, "majority": {subset: share}}.
     """
     imported = {e.facts["subset"]: e.facts for e in read_manifest(data).files if e.facts.get("benchmark") == benchmark.name}
-    subsets = {subset: read_rows(data / "benchmarks" / benchmark.name / f"{subset}.jsonl", benchmark) for subset in imported}
+    subsets = {s: read_rows(data / "benchmarks" / benchmark.name / f"{s}.jsonl", benchmark) for s in SUBSETS if s in imported}
     for subset in ("train", "dev"):
         if benchmark.trained_by == "" and not all(e.labelled for e in subsets[subset]):
             raise InputError(

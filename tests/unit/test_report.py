@@ -222,3 +222,10 @@ def test_an_interval_that_covers_zero_is_grey() -> None:
 def test_difference_figures_of_the_fixture_reach_the_page(page: str) -> None:
     for difference in DIFFERENCES.values():
         assert findings.interval_words(difference) in page
+
+
+def test_a_single_arm_s_score_stands_beside_the_commonest_class() -> None:
+    arm = {"median": 0.381, "min": 0.38, "max": 0.39, "trials": [{}, {}]}
+    entry = {"metric": "accuracy", "scored": "test", "arms": {"pretrained": arm}, "majority": {"test": 0.348}, "difference": None}
+    assert findings.benchmark_sentence("xnli", entry) == "xnli: accuracy 38.1 % on test (pretrained, 2 seeds); always the commonest class: 34.8 %."
+    assert findings.benchmark_sentence("ax", {**entry, "scored": ""}) == "ax: predicted only, no row of it is labelled."
