@@ -100,7 +100,12 @@ def test_two_reports_of_one_run_are_equal_bytes(run_folder: Path, page: str, tmp
     ],
 )  # fmt: skip
 def test_a_benchmark_is_worded_by_its_interval(difference: dict[str, Any] | None, words: str) -> None:
-    result = {"metric": "chunk_f1", "difference": difference, "arms": {"pretrained": {"trials": [1, 2, 3]}, "untrained": {"trials": [1, 2, 3]}}}
+    result = {
+        "metric": "chunk_f1",
+        "scored": "test",
+        "difference": difference,
+        "arms": {"pretrained": {"trials": [1, 2, 3]}, "untrained": {"trials": [1, 2, 3]}},
+    }
     assert findings.benchmark_sentence("ner", result) == f"ner (chunk F1, 3 seeds), pretrained − untrained: {words}"
 
 
