@@ -33,6 +33,18 @@ FORMATS = {
     "classification": ("tsv", "csv", "jsonl"), "regression": ("tsv", "csv", "jsonl"), "ranking": ("tsv", "csv", "jsonl"),
     "tagging": ("tsv", "conll"), "span": ("squad",),
 }  # fmt: skip
+_TABLE = {"columns", "header", "delimiter", "encoding", "test_labelled"}
+_READ = {"tsv": _TABLE, "csv": _TABLE, "jsonl": {"columns", "test_labelled"}, "conll": {"scheme", "delimiter"}, "squad": {"language"}}
+_DEFAULTS = {
+    "labels": [],
+    "columns": {},
+    "header": True,
+    "delimiter": "",
+    "scheme": "auto",
+    "encoding": "utf-8",
+    "language": "zh",
+    "test_labelled": True,
+}
 _FIELDS = ("text_a", "text_b", "label", "value", "group", "id")
 
 
@@ -65,6 +77,9 @@ def check_custom(name: str, custom: Mapping[str, Any]) -> None:
     kind, form, labels = custom["kind"], custom["format"], custom["labels"]
     if form not in FORMATS[kind]:
         raise _wrong(name, "format", f"for {kind} one of {', '.join(FORMATS[kind])}", form)
+    read = {"labels", "scheme"} if (kind, form) == ("tagging", "tsv") else _READ[form] | (set() if kind in {"regression", "span"} else {"labels"})
+    if idle := sorted(field for field, default in _DEFAULTS.items() if field not in read and custom[field] != default):
+        raise _wrong(name, idle[0], f"nothing: {kind} in {form} does not read it", str(custom[idle[0]]))
     if strange := sorted(set(custom["columns"]) - set(_FIELDS)):
         raise _wrong(name, "columns", f"names out of {', '.join(_FIELDS)}", ", ".join(strange))
     needed = {"text_a", "value" if kind == "regression" else "label", *({"text_b", "group"} if kind == "ranking" else ())}

@@ -127,7 +127,10 @@ WRONG = [
     ({"kind": "ranking", "format": "tsv", "columns": {"text_a": "q", "text_b": "a", "label": "y"}}, "none for group"),
     ({"kind": "ranking", "format": "tsv", "labels": ["0", "1", "2"]}, "two names, of a wrong and of a right answer"),
     ({"kind": "classification", "format": "csv", "labels": ["a", "b"], "delimiter": "||"}, "one character"),
-    ({"kind": "span", "format": "squad", "columns": {"question": "q"}}, "names out of text_a"),
+    ({"kind": "classification", "format": "tsv", "labels": ["a", "b"], "columns": {"question": "q"}}, "names out of text_a"),
+    ({"kind": "span", "format": "squad", "columns": {"text_a": "q"}}, "nothing: span in squad does not read it"),
+    ({"kind": "tagging", "format": "tsv", "labels": ["O", "B-X", "I-X"], "encoding": "gb18030"}, "nothing: tagging in tsv does not read it"),
+    ({"kind": "regression", "format": "jsonl", "labels": ["a"]}, "nothing: regression in jsonl does not read it"),
 ]
 
 
