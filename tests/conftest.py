@@ -35,6 +35,7 @@ HEAVY = frozenset(
         "test_golden_curves",
         "test_golden_stages",
         "test_import_rule",
+        "test_long_resume",
         "test_long_rows",
         "test_loop",
         "test_planted_signal",
