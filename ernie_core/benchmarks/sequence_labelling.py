@@ -6,10 +6,8 @@ too long is read in several pieces, none of its characters is lost, and its tags
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,13 +18,11 @@ from ernie_core.benchmarks.base import Benchmark, Encoded, Example, Outputs, Pre
 from ernie_core.benchmarks.decoding import best_tags
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.metrics.chunks import CHUNK_F1, chunk_counts
+from ernie_core.benchmarks.offsets import follow
 from ernie_core.benchmarks.tagged_layouts import TaggedTable
-from ernie_core.errors import InputError, printable
-from ernie_core.normalise import normalise
 from ernie_core.tokenization import Tokenizer
 
 TAGS = "tags"
-_ANCHOR = "\u4e00"  # stands on either side of a piece of text so that its outer white space is kept
 _CLOSERS = "[”’」』）》】]*"
 _STOPS = re.compile(f"[。！？；!?;]{_CLOSERS}")
 _COMMAS = re.compile(f"[，,]{_CLOSERS}")
@@ -39,36 +35,14 @@ def align(characters: Sequence[str]) -> tuple[str, list[int]]:
         characters: of the raw sentence; a field may hold several code points.
 
     Returns:
-        (the normalised text, for each of its code points the index of its character). A combining mark belongs to the character before it.
-
-    Raises:
-        InputError: E-BENCH-ALIGN, code points that only make sense together are spread in a way that we cannot follow.
+        (the normalised text, for each of its code points the index of its character). What composes, such as a combining mark, belongs to the
+        character that it begins with.
 
     Example: ``align(["Ａ", "\\u200b", " ", " ", "好"])`` -> ``("a 好", [0, 2, 4])``.
     """
-    text = normalise("".join(characters))[0]
-    kept = [(i, c) for i, c in enumerate(characters) if _alone(c)]
-    starts = [k for k, (_, c) in enumerate(kept) if k == 0 or not unicodedata.combining(_alone(c)[0])]
-    source: list[int] = []
-    joined = ""
-    for start, end in itertools.pairwise([*starts, len(kept)]):
-        part = _alone("".join(c for _, c in kept[start:end]))
-        if part.startswith(" ") and (not joined or joined.endswith(" ")):
-            part = part[1:]
-        joined += part
-        source += [kept[start][0]] * len(part)
-    if joined.removesuffix(" ") != text:
-        raise InputError(
-            "E-BENCH-ALIGN", "cannot follow the characters of a tagged sentence through normalisation", where=printable("".join(characters)),
-            expected=printable(text), found=printable(joined), fix="compose the text first (Unicode NFC), one character a field",
-        )  # fmt: skip
-    return text, source[: len(text)]
-
-
-@functools.lru_cache(maxsize=65536)
-def _alone(text: str) -> str:
-    """Return `text` normalised as inside a longer text: white space at its ends is kept, as one space."""
-    return normalise(_ANCHOR + text + _ANCHOR)[0][1:-1]
+    followed = follow("".join(characters))
+    owners = np.repeat(np.arange(len(characters)), [len(c) for c in characters])
+    return followed.text, owners[followed.starts].tolist()
 
 
 def cut_places(text: str, spans: Sequence[tuple[int, int]], pieces: Sequence[str], room: int) -> list[int]:
