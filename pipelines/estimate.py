@@ -218,10 +218,9 @@ def describe(result: Estimate, folder: Path) -> str:
     for s in result.steps:
         state = "done before" if s.done else f"about {_duration(s.seconds)}"
         lines.append(f"  {s.name:<9} {state:<16} {s.memory_bytes / 2**30:4.1f} GiB  {s.note}".rstrip())
-    lines.append(
-        f"input     {result.input_bytes / 1e6:.1f} MB -> about {result.tokens / 1e6:.1f}M tokens in {result.rows:,.0f} rows, all tasks together"
-    )
-    lines.append(f"shards    about {result.shard_bytes / 1e6:.0f} MB")
+    if result.input_bytes:
+        rows = f"about {result.tokens / 1e6:.1f}M tokens in {result.rows:,.0f} rows, all tasks together"
+        lines += [f"input     {result.input_bytes / 1e6:.1f} MB -> {rows}", f"shards    about {result.shard_bytes / 1e6:.0f} MB"]
     if result.trained_tokens:
         lines.append(f"training  {result.trained_tokens / 1e6:.1f}M tokens, padding included")
     lines.append(f"memory    about {result.memory_bytes / 2**30:.1f} GiB at once")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finetune_helper import save_start
 
 from corpus_prep.benchmark_files import benchmark_inputs, import_benchmark
 from ernie_core.benchmarks.base import Example
@@ -16,6 +17,7 @@ from ernie_core.benchmarks.rows import fewer, read_rows
 from ernie_core.errors import InputError, RecipeError
 from ernie_core.manifest import FileEntry
 from jobs.cli import main
+from pipelines.estimate import describe, estimate
 from pipelines.recipe import load_recipe
 from pipelines.recipe_finetune import BenchmarkSettings, Custom, Finetune
 from pipelines.results import is_official, majority, spread, stand_ins
@@ -232,6 +234,17 @@ def test_a_suite_is_written_once_under_a_name_made_of_the_model_s(
     assert finetune_command(tmp_path, monkeypatch, "--name", "../evil") == 2
     assert "'../evil' is no name for a run" in capsys.readouterr().err
     assert str(reviews) in path.read_text()
+
+
+def test_what_a_suite_would_cost_names_trials_and_no_text(reviews: Path, tmp_path: Path) -> None:
+    save_start(tmp_path / "model", seed=1)
+    text, _ = suite_recipe(suite(tmp_path, model=tmp_path / "model", rows=10))
+    (tmp_path / "suite.yaml").write_text(text)
+    said = describe(estimate(load_recipe(tmp_path / "suite.yaml")), tmp_path / "run")
+    assert "  finetune  about" in said
+    assert "4 trials" in said, "three rates at the first seed, one more seed"
+    assert "input " not in said
+    assert str(reviews) in text
 
 
 def test_a_recipe_does_not_take_a_suite_s_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
