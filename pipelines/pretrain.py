@@ -168,6 +168,7 @@ def _shown(log: Path, total: int, say: Say) -> Iterator[None]:
         start = log.stat().st_size if log.exists() else 0
 
         def follow() -> None:
+            """Say each whole line as it comes, once a second, and the last ones after the block ended."""
             offset, last = start, False
             while not last:
                 last = ended.wait(1.0)

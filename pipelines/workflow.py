@@ -119,6 +119,7 @@ def corpora_of(recipe: Recipe, imported: Path | None) -> dict[str, dict[str, Any
 
 def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
     def run(context: StepContext) -> Manifest:
+        """Write shards and tables of the corpora; see `corpus_prep.flow.prepare` for what is raised."""
         from corpus_prep.flow import prepare
 
         imported = context.parents.get("import")
@@ -135,6 +136,7 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
 
 def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
     def run(context: StepContext) -> Manifest:
+        """Pretrain on the prepared shards; see `pipelines.pretrain.pretrain` for what is raised."""
         from pipelines.pretrain import Machine, pretrain
 
         assert recipe.pretrain is not None
@@ -150,6 +152,7 @@ def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
 
 def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
     def run(context: StepContext) -> Manifest:
+        """Fine-tune the pretrained model, or the recipe's own, on the imported benchmarks; see `pipelines.finetune.finetune`."""
         from pipelines.finetune import finetune
 
         assert recipe.finetune is not None
@@ -258,6 +261,7 @@ def around_steps(
 
     @contextlib.contextmanager
     def around(context: StepContext) -> Iterator[None]:
+        """Open what the step needs, and hand over its artefacts where it ended well."""
         from pipelines.ray_train import ray_cluster
 
         if not parents:

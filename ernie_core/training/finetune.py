@@ -137,43 +137,25 @@ def run_trial(
         on_evaluation: told (step, subset, outputs, seconds) of each evaluation along the way and at the end, there with the best step.
     """
     worker = LocalWorker()
-    model = _start(model_folder, benchmark, seed, settings, pretrained=pretrained)
     rows = {name: Rows.from_samples(encoded.samples, encoded.token_labels) for name, encoded in data.items()}
-    if settings.class_weights == "balanced":
-        model.class_weights = balanced_weights(rows["train"].labels, benchmark.num_outputs)
-    model.to(worker.device)
+    model = _start(model_folder, benchmark, rows["train"].labels, seed, settings, pretrained=pretrained).to(worker.device)
     precision = resolve(settings.precision)
     feed = TrialFeed(rows["train"], settings.batch_size, seed, pad_id, data["train"].values)
     total_steps = settings.epochs * feed.steps_per_epoch
-    best = _Best(model, settings.patience)
-    clock = _Clock()
+    best, clock = _Best(model, settings.patience), _Clock()
+    evaluate = _Evaluator(model, rows, pad_id, precision, on_evaluation)
     choosing = CHOOSING if CHOOSING in data else "dev"
 
-    def outputs(subset: str) -> Outputs:
-        return predict(model, rows[subset], pad_id=pad_id, precision=precision)
-
-    def evaluated(step: int, subset: str) -> Outputs:
-        begun = time.perf_counter()
-        found = outputs(subset)
-        on_evaluation(step, subset, found, time.perf_counter() - begun)
-        return found
-
     def validate(step: int) -> None:
+        """Offer the weights at this step to the best."""
         with clock.stopped():
-            best.offer(step, benchmark.metric.of(data[choosing].outcomes(evaluated(step, choosing))))
-
-    def rate(step: int) -> float:
-        return (
-            settings.learning_rate
-            if settings.schedule == "constant"
-            else learning_rate(step, total_steps, settings.learning_rate, settings.warmup_share)
-        )
+            best.offer(step, benchmark.metric.of(data[choosing].outcomes(evaluate(step, choosing))))
 
     with _threads(threads):
         try:
             done = train(
                 model, feed, adamw(model, weight_decay=settings.weight_decay, beta2=ADAM_BETA2, layer_decay=settings.layer_decay), worker=worker,
-                start_step=0, total_steps=total_steps, lr_at=rate, loss_weights={BENCHMARK: 1.0}, clip_norm=CLIP_NORM, precision=precision,
+                start_step=0, total_steps=total_steps, lr_at=_rates(settings, total_steps), loss_weights={BENCHMARK: 1.0}, clip_norm=CLIP_NORM, precision=precision,
                 dropout_seed=key(seed, "fine-tuning"), on_step=lambda result: clock.count(len(result.feed.batches[0].lengths)),
                 save_every=0, save=lambda _step, _skipped: None, should_stop=lambda: best.given_up,
                 validate_every=-(-total_steps // settings.eval_times), validate=validate,
@@ -182,16 +164,45 @@ def run_trial(
         except DivergedError:
             diverged, stopped = True, False  # a rate of the grid may be too high: that is a result, not a fault
         best.restore()
-        found = {subset: evaluated(best.step, subset) for subset in data if subset not in {"train", CHOOSING}}
+        found = {subset: evaluate(best.step, subset) for subset in data if subset not in {"train", CHOOSING}}
     return TrialResult(tuple(best.curve), best.step, found, diverged, stopped, clock.rows_per_s)
 
 
-def _start(model_folder: Path, benchmark: Benchmark, seed: int, settings: Settings, *, pretrained: bool) -> ErnieForBenchmark:
-    """Return the model as a trial starts it."""
+def _rates(settings: Settings, total_steps: int) -> Callable[[int], float]:
+    """Return the learning rate of a step, counted from 0."""
+    if settings.schedule == "constant":
+        return lambda _step: settings.learning_rate
+    return lambda step: learning_rate(step, total_steps, settings.learning_rate, settings.warmup_share)
+
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """Evaluates the model as it is on a subset, and tells of it; fields as in `run_trial`."""
+
+    model: ErnieForBenchmark
+    rows: Mapping[str, Rows]
+    pad_id: int
+    precision: str
+    on_evaluation: Callable[[int, str, Outputs, float], None]
+
+    def __call__(self, step: int, subset: str) -> Outputs:
+        """Return what the model gives for the rows of `subset`; `step` is told alone."""
+        begun = time.perf_counter()
+        found = predict(self.model, self.rows[subset], pad_id=self.pad_id, precision=self.precision)
+        self.on_evaluation(step, subset, found, time.perf_counter() - begun)
+        return found
+
+
+def _start(
+    model_folder: Path, benchmark: Benchmark, labels: NDArray[np.integer[Any]], seed: int, settings: Settings, *, pretrained: bool
+) -> ErnieForBenchmark:
+    """Return the model as a trial starts it; `labels` are those of the training rows."""
     config = replace(read_config(model_folder), hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout)
     model = ErnieForBenchmark(config, benchmark.kind, benchmark.num_outputs, seed, settings.pooling)
     if pretrained:
         load_weights(model_folder, model, new=("output.",), unused=("lm_head.", "heads."))
+    if settings.class_weights == "balanced":
+        model.class_weights = balanced_weights(labels, benchmark.num_outputs)
     return model
 
 

@@ -103,27 +103,12 @@ class Outcome:
 
 
 def train(
-    model: nn.Module,
-    feed: Feed[StepT],
-    optimizer: torch.optim.Optimizer,
-    *,
-    worker: Worker,
-    start_step: int,
-    total_steps: int,
-    lr_at: Callable[[int], float],
-    loss_weights: Mapping[str, float],
-    clip_norm: float,
-    precision: str,
-    dropout_seed: int,
-    on_step: Callable[[StepResult[StepT]], None],
-    save_every: int,
-    save: Callable[[int, tuple[int, ...]], None],
-    validate_every: int,
-    validate: Callable[[int], None],
-    should_stop: Callable[[], bool],
-    skipped: Sequence[int] = (),
-    loss_scale: LossScale | None = None,
-) -> Outcome:
+    model: nn.Module, feed: Feed[StepT], optimizer: torch.optim.Optimizer, *, worker: Worker, start_step: int, total_steps: int,
+    lr_at: Callable[[int], float], loss_weights: Mapping[str, float], clip_norm: float, precision: str, dropout_seed: int,
+    on_step: Callable[[StepResult[StepT]], None], save_every: int, save: Callable[[int, tuple[int, ...]], None],
+    validate_every: int, validate: Callable[[int], None], should_stop: Callable[[], bool],
+    skipped: Sequence[int] = (), loss_scale: LossScale | None = None,
+) -> Outcome:  # fmt: skip
     """Train from `start_step` steps done to `total_steps`, on every rank alike.
 
     Args:
@@ -148,32 +133,13 @@ def train(
     Raises:
         DivergedError: E-DIVERGED, three steps in a row gave numbers that are not finite (see `MAX_BAD_STEPS`).
     """
-    gone_bad = list(skipped)
-    scaling = loss_scale or LossScale(precision)
+    gone_bad, scaling = list(skipped), loss_scale or LossScale(precision)
+    take_step = _StepTaker(model, feed, optimizer, worker, lr_at, loss_weights, clip_norm, precision, dropout_seed, scaling)
     for step in range(start_step + 1, total_steps + 1):
-        begun = time.perf_counter()
-        taken = feed.next()
-        waited = time.perf_counter() - begun
-        rate, scale = lr_at(step - 1), scaling.scale
-        scaled = {name: weight * scale for name, weight in loss_weights.items()}
-        sums = _forward_backward(model, taken.batches, worker, scaled, precision, (dropout_seed, "dropout", step, worker.rank))
-        scale_gradients(model.parameters(), 1 / scale)
-        grad_norm = clip_gradients(model.parameters(), clip_norm)
-        losses_finite = all(map(math.isfinite, sums.losses.values()))
-        bad = not (losses_finite and math.isfinite(grad_norm))
-        scaling.update(step, losses_finite=losses_finite, gradients_finite=math.isfinite(grad_norm))
-        if bad:
+        result = take_step(step)
+        if result.skipped:
             gone_bad.append(step)
-        else:
-            failpoint("train.before_step")
-            set_learning_rate(optimizer, rate)
-            optimizer.step()
-            failpoint("train.after_step")
-        optimizer.zero_grad(set_to_none=True)
-        failpoint("train.before_report")
-        seconds = time.perf_counter() - begun
-        places = sum(batch.token_ids.size for batch in taken.batches)
-        on_step(StepResult(step, rate, sums.losses, sums.correct, sums.counts, grad_norm, sums.tokens, seconds, waited, places, scale, bad, taken))
+        on_step(result)
         failpoint("train.after_report")
         _check_diverged([s for s in gone_bad if s not in scaling.excused], step)
         stop = worker.any(should_stop())
@@ -184,6 +150,47 @@ def train(
         if _due(step, validate_every, total_steps):
             validate(step)
     return Outcome(max(start_step, total_steps), stopped=False, skipped=tuple(gone_bad))
+
+
+@dataclass(frozen=True)
+class _StepTaker(Generic[StepT]):
+    """Takes one step of `train`, whose arguments its fields are: batches, gradients, update, and what came of it."""
+
+    model: nn.Module
+    feed: Feed[StepT]
+    optimizer: torch.optim.Optimizer
+    worker: Worker
+    lr_at: Callable[[int], float]
+    loss_weights: Mapping[str, float]
+    clip_norm: float
+    precision: str
+    dropout_seed: int
+    scaling: LossScale
+
+    def __call__(self, step: int) -> StepResult[StepT]:
+        """Take step number `step`, counted from 1; where its numbers are not finite, leave model and optimiser as they were."""
+        begun = time.perf_counter()
+        taken = self.feed.next()
+        waited = time.perf_counter() - begun
+        rate, scale = self.lr_at(step - 1), self.scaling.scale
+        scaled = {name: weight * scale for name, weight in self.loss_weights.items()}
+        dropout_parts = (self.dropout_seed, "dropout", step, self.worker.rank)
+        sums = _forward_backward(self.model, taken.batches, self.worker, scaled, self.precision, dropout_parts)
+        scale_gradients(self.model.parameters(), 1 / scale)
+        grad_norm = clip_gradients(self.model.parameters(), self.clip_norm)
+        losses_finite, gradients_finite = all(map(math.isfinite, sums.losses.values())), math.isfinite(grad_norm)
+        bad = not (losses_finite and gradients_finite)
+        self.scaling.update(step, losses_finite=losses_finite, gradients_finite=gradients_finite)
+        if not bad:
+            failpoint("train.before_step")
+            set_learning_rate(self.optimizer, rate)
+            self.optimizer.step()
+            failpoint("train.after_step")
+        self.optimizer.zero_grad(set_to_none=True)
+        failpoint("train.before_report")
+        seconds = time.perf_counter() - begun
+        places = sum(batch.token_ids.size for batch in taken.batches)
+        return StepResult(step, rate, sums.losses, sums.correct, sums.counts, grad_norm, sums.tokens, seconds, waited, places, scale, bad, taken)
 
 
 @dataclass(frozen=True)

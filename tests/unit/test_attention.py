@@ -28,7 +28,8 @@ def test_both_give_the_same_values_and_gradients() -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-def _same_masks(device: torch.device) -> None:
+@pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)], ids=str)
+def test_dropout_of_the_fused_kernel_depends_on_key_and_site_alone(device: torch.device) -> None:
     q, k, v, bias = inputs(device)
     first, other_site, again = (fused(q, k, v, bias, 0.5, 7, site) for site in (1, 2, 1))
     assert torch.equal(first, again)
@@ -37,13 +38,7 @@ def _same_masks(device: torch.device) -> None:
     torch.testing.assert_close(mean, fused(q, k, v, bias, 0.1, None, 0).detach(), atol=0.05, rtol=0.05)
 
 
-def test_dropout_of_the_fused_kernel_depends_on_key_and_site_alone() -> None:
-    _same_masks(CPU)
-
-
 @pytest.mark.gpu
-def test_on_a_card_the_fused_kernel_is_used_and_keeps_no_state() -> None:
-    card = torch.device("cuda")
-    _same_masks(card)
-    q, k, v, bias = inputs(card)
+def test_on_a_card_the_fused_kernel_is_used() -> None:
+    q, k, v, bias = inputs(torch.device("cuda"))
     assert torch.equal(attention(q, k, v, bias, 0.5, 7, 1), fused(q, k, v, bias, 0.5, 7, 1))

@@ -26,7 +26,7 @@ def readable(sample: Sample, task: str) -> str:
     return f"{sample.label}:{text}"
 
 
-def test_rows_of_a_fixed_corpus_are_as_they_were(request: pytest.FixtureRequest, golden: Callable[[str, bytes], None]) -> None:
+def test_rows_of_a_fixed_corpus_are_as_they_were(request: pytest.FixtureRequest, golden: Callable[[str, bytes], bool]) -> None:
     """A new task's file is written by --update-golden, which looks at all tasks."""
     held = sorted(TASKS) if request.config.getoption("--update-golden") else sorted(p.stem for p in (GOLDEN / "rows").glob("*.txt"))
     assert held
@@ -40,4 +40,4 @@ def test_rows_of_a_fixed_corpus_are_as_they_were(request: pytest.FixtureRequest,
         hook = task.at_read or (lambda sample, _: sample)
         lines = [readable(hook(row, key("golden", i)), name) for i, row in enumerate(rows)]
         lines += [f"dropped, {reason}: {n}" for reason, n in sorted((+drops).items())]
-        golden(f"rows/{name}.txt", ("\n".join(lines) + "\n").encode())
+        assert golden(f"rows/{name}.txt", ("\n".join(lines) + "\n").encode())

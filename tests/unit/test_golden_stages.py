@@ -26,7 +26,7 @@ from ernie_core.vocab import Vocab
 
 TEXTS = Path(__file__).parents[1] / "golden" / "texts" / "documents.jsonl"
 TASKS = sorted(set(all_tasks()) - {"ir_relevance"})  # which needs more pages that speak of one thing; its golden rows are of other texts
-Golden = Callable[[str, bytes], None]
+Golden = Callable[[str, bytes], bool]
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +74,13 @@ def test_documents_sentences_words_and_entities(prepared: Path, golden: Golden) 
                 yield from map(shown, paragraph)
                 yield ""
 
-    golden("stages/documents.txt", as_bytes(lines()))
+    assert golden("stages/documents.txt", as_bytes(lines()))
 
 
 def test_what_was_left_out(prepared: Path, golden: Golden) -> None:
     facts = read_manifest(prepared).facts["documents"]
     counts = [f"{name}: {facts[name]}" for name in ("read", "kept", "rejected", "duplicates", "empty", "filtered", "dropped_characters")]
-    golden("stages/left_out.txt", as_bytes([*counts, *(f"rejected: byte {r['offset']}: {r['reason']}" for r in facts["rejects"])]))
+    assert golden("stages/left_out.txt", as_bytes([*counts, *(f"rejected: byte {r['offset']}: {r['reason']}" for r in facts["rejects"])]))
 
 
 def test_tables(prepared: Path, golden: Golden) -> None:
@@ -91,7 +91,7 @@ def test_tables(prepared: Path, golden: Golden) -> None:
     lines += [f"{one} {other} {strength}" for one, others in phrases.items() for other, strength in others.items()]
     lines += ["", "candidates", *(f"{task}: {row}" for task, rows in candidates.items() for row in rows)]
     lines += ["", "unknown", *(f"{name}: {found}" for name, found in read_manifest(prepared).facts["vocab"]["scripts"].items())]
-    golden("stages/tables.txt", as_bytes(lines))
+    assert golden("stages/tables.txt", as_bytes(lines))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -104,7 +104,7 @@ def test_rows(prepared: Path, golden: Golden, task: str) -> None:
             rows = [shards.read_group(group) for group in range(shards.num_groups)]
             lines += [f"{subset} {readable(group.sample(i), vocab, task)}" for group in rows for i in range(len(group))]
     lines += [f"dropped, {reason}: {n}" for reason, n in manifest.facts["tasks"][task]["drops"].items()]
-    golden(f"stages/rows_{task}.txt", as_bytes(lines))
+    assert golden(f"stages/rows_{task}.txt", as_bytes(lines))
 
 
 def test_sentences_join_back_to_the_normalised_paragraphs_of_the_file(prepared: Path) -> None:

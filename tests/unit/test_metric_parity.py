@@ -31,8 +31,10 @@ TIGHT = 1e-12
 TAGS = ("B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "O")
 
 
-def near(found: object, expected: object) -> None:
-    np.testing.assert_allclose(np.asarray(found, np.float64), np.asarray(expected, np.float64), rtol=0, atol=TIGHT)
+def near(found: object, expected: object) -> bool:
+    """Whether both are the same figures, undefined ones (None, nan) at the same places."""
+    one, other = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=TIGHT, equal_nan=True)
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +63,10 @@ def test_accuracy_f1_and_mcc_equal_scikit_learn() -> None:
             np.testing.assert_array_equal(table, multilabel_confusion_matrix(gold, found).reshape(cases, 4))
         accuracy, f1, mcc = np.array([sklearn_says(*row) for row in table.tolist()]).T
         f1 = np.where(positive > 0, f1, np.nan)  # scikit-learn's 0 is None in our reports (reliability F65)
-        near(ACCURACY.score(sums), accuracy)
-        near(F1.score(sums), f1)
-        near(ACCURACY_F1.score(sums), (accuracy + f1) / 2)
-        near(MCC.score(sums), mcc)
+        assert near(ACCURACY.score(sums), accuracy)
+        assert near(F1.score(sums), f1)
+        assert near(ACCURACY_F1.score(sums), (accuracy + f1) / 2)
+        assert near(MCC.score(sums), mcc)
         np.testing.assert_array_equal(correct, (gold == found).sum(axis=0))
 
 
@@ -90,9 +92,9 @@ def test_pearson_and_spearman_equal_scipy_with_and_without_ties() -> None:
         sums = np.stack([correlation_counts(gold[:, k], found[:, k]).sum(axis=0) for k in range(cases)])
         pearson = stats.pearsonr(gold, found, axis=0).statistic
         spearman = stats.spearmanr(gold, found).statistic[np.arange(cases), cases + np.arange(cases)]  # of every column with every other
-        near(PEARSON.score(sums), pearson)
-        near(SPEARMAN.score(sums), spearman)
-        near(PEARSON_SPEARMAN.score(sums), (pearson + spearman) / 2)
+        assert near(PEARSON.score(sums), pearson)
+        assert near(SPEARMAN.score(sums), spearman)
+        assert near(PEARSON_SPEARMAN.score(sums), (pearson + spearman) / 2)
 
 
 def test_correlation_does_not_cancel_far_from_zero_nor_overflow() -> None:
@@ -127,8 +129,8 @@ def test_a_draw_of_rows_has_scipys_pearson_of_that_draw_and_ranks_of_the_whole_s
     counts = correlation_counts(gold, found)
     for _ in range(200):
         rows = rng.integers(0, 200, size=200)
-        near(PEARSON.of(counts[rows]), stats.pearsonr(gold[rows], found[rows]).statistic)
-        near(SPEARMAN.of(counts[rows]), stats.pearsonr(stats.rankdata(gold)[rows], stats.rankdata(found)[rows]).statistic)
+        assert near(PEARSON.of(counts[rows]), stats.pearsonr(gold[rows], found[rows]).statistic)
+        assert near(SPEARMAN.of(counts[rows]), stats.pearsonr(stats.rankdata(gold)[rows], stats.rankdata(found)[rows]).statistic)
 
 
 def test_the_paired_bootstrap_reads_counts_that_are_no_whole_numbers() -> None:
@@ -153,15 +155,15 @@ def test_average_precision_equals_scikit_learn_without_ties_and_brute_force_with
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns where a group has no right row, and gives 0 as we do
         falling = np.broadcast_to(-np.arange(size)[:, None], ranked.shape)
-        near(counts[:, 2], average_precision_score(ranked, falling, average=None)[which])  # asked once for each order of right and wrong
+        assert near(counts[:, 2], average_precision_score(ranked, falling, average=None)[which])  # asked once for each order of right and wrong
     for scores in (plain, tied):
         counts = ranking_counts(gold.ravel(), scores.ravel(), names)
         expected = np.array([brute_force(gold[:, i].tolist(), scores[:, i].tolist()) for i in range(cases)])
-        near(counts[:, 1:3], expected)
-        near([MRR.of(counts), MAP.of(counts)], expected.mean(axis=0))
+        assert near(counts[:, 1:3], expected)
+        assert near([MRR.of(counts), MAP.of(counts)], expected.mean(axis=0))
         table = [np.ones(cases), (scores > 0).sum(axis=0), gold.sum(axis=0), ((scores > 0) & (gold == 1)).sum(axis=0)]
         np.testing.assert_array_equal(counts[:, [0, 3, 4, 5]], np.stack(table, axis=1))
-        near(RANKING_F1.of(counts), f1_score(gold.ravel(), scores.ravel() > 0))
+        assert near(RANKING_F1.of(counts), f1_score(gold.ravel(), scores.ravel() > 0))
 
 
 def brute_force(gold: list[int], scores: list[float]) -> tuple[float, float]:
@@ -199,7 +201,7 @@ def test_chunk_counts_and_f1_equal_seqeval() -> None:
         warnings.simplefilter("ignore")  # seqeval warns where it sets an undefined figure to 0
         cuts = np.concatenate([[0], np.cumsum(sentences)]).tolist()
         expected = [seqeval_f1(names[0][a:b], names[1][a:b]) for a, b in itertools.pairwise(cuts)]
-    near(figures, np.where(sums[:, 1] > 0, expected, np.nan))
+    assert near(figures, np.where(sums[:, 1] > 0, expected, np.nan))
 
 
 @pytest.mark.parametrize(

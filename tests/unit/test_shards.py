@@ -71,7 +71,7 @@ def test_two_writings_give_equal_bytes_whatever_the_sample_ids(tmp_path: Path) -
     assert len({e.sha256 for e in one.files}) == 3
 
 
-def test_entries_and_sample_ids_never_change(tmp_path: Path, golden: Callable[[str, bytes], None]) -> None:
+def test_entries_and_sample_ids_never_change(tmp_path: Path, golden: Callable[[str, bytes], bool]) -> None:
     sample = Sample(
         [1, 5, 6, 7, 8, 2],
         [0] * 6,
@@ -85,7 +85,7 @@ def test_entries_and_sample_ids_never_change(tmp_path: Path, golden: Callable[[s
     entries = write_shard(tmp_path, "x", Rows.from_samples([sample, sample], NAMES), task=TASK, subset="train", group_rows=1, encodings=ENCODINGS)
     facts = [{**e.facts, "path": e.path, "group_bytes": len(e.facts.get("group_bytes", []))} for e in entries]
     ids = [f"{i:016x}" for i in sample_ids(entries[0].facts["content_sha256"], TASK, 2).tolist()]
-    golden("shard_entries.json", json.dumps({"entries": facts, "sample_ids": ids}, indent=1, sort_keys=True).encode() + b"\n")
+    assert golden("shard_entries.json", json.dumps({"entries": facts, "sample_ids": ids}, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def test_the_text_file_is_plain_gzip_of_the_seeds_lines(tmp_path: Path) -> None:
