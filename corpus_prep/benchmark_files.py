@@ -8,9 +8,9 @@ from typing import Any
 
 from corpus_prep.package_benchmarks import split_benchmark
 from corpus_prep.packages import benchmark_groups, package_files
-from ernie_core.benchmarks.base import SUBSETS, Benchmark, Example, Layout, Subset, all_benchmarks, label_id
+from ernie_core.benchmarks.base import LEFT_OUT, SUBSETS, Benchmark, Example, Layout, Subset, all_benchmarks, label_id
 from ernie_core.benchmarks.custom import benchmark_of, layout_of
-from ernie_core.benchmarks.packed import existing
+from ernie_core.benchmarks.packed import PACKED, existing
 from ernie_core.benchmarks.rows import fewer, to_lines
 from ernie_core.errors import InputError, RecipeError, closest
 from ernie_core.manifest import FileEntry, atomic_write
@@ -60,7 +60,7 @@ def _layout_for(benchmark: Benchmark, subset: str, path: Path) -> Layout:
     alike = [benchmark, *(b for b in all_benchmarks().values() if b.kind == benchmark.kind and b.labels == benchmark.labels)]
     sources = [s for b in alike for other in (subset, *SUBSETS) for s in b.sources.get(other, ())]
     for source in sources:
-        if path.name in {Path(source.file).name, *(Path(source.file).name + end for end in (".gz", ".bz2", ".xz"))}:
+        if path.name in {Path(source.file).name, *(Path(source.file).name + suffix for suffix in PACKED)}:
             return source.layout
     names = sorted({Path(s.file).name for s in sources})
     raise RecipeError(
@@ -93,7 +93,7 @@ def import_benchmark(name: str, wanted: Mapping[str, Any], folder: Path, seed: i
         kept = fewer(rows.examples, wanted[f"{subset}_rows"] if wanted["package"] is None else None, seed, f"{name}/{subset}")
         facts = {
             "benchmark": name, "subset": subset, "rows": len(kept), "labelled": sum(e.labelled for e in kept),
-            "read": len(rows.examples) + sum(n for reason, n in rows.dropped.items() if reason in _LEFT_OUT), "dropped": dict(rows.dropped),
+            "read": len(rows.examples) + sum(n for reason, n in rows.dropped.items() if reason in LEFT_OUT), "dropped": dict(rows.dropped),
             "notes": dict(rows.notes), "from": origin, "official": benchmark.rows.get(subset),
         }  # fmt: skip
         entry = atomic_write(folder / "benchmarks" / name / f"{subset}.jsonl", to_lines(kept, benchmark))
@@ -102,10 +102,6 @@ def import_benchmark(name: str, wanted: Mapping[str, Any], folder: Path, seed: i
         noted = "".join(f", {what} {value}" for what, value in rows.notes.items())
         say(f"import: {name} {subset}: {facts['rows']} of {facts['read']} rows from {origin}{left_out}{noted}")
     return entries
-
-
-_LEFT_OUT = frozenset({"ignored", "malformed", "no_majority"})
-"""Reasons of `Subset.dropped` that are rows of the file; others count answers mended or documents that gave none."""
 
 
 def _subsets(benchmark: Benchmark, wanted: Mapping[str, Any], seed: int) -> dict[str, tuple[Subset, str]]:

@@ -6,7 +6,8 @@ import argparse
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 
 from ernie_core.errors import ErnieError, closest
@@ -33,13 +34,6 @@ your own text, in my.yaml:
 
 exit codes: {EXIT_CODES}
 """
-_STEP_HELP = {
-    "run": "do every step of a recipe that is not up to date",
-    "prepare": "the same, until the shards are there",
-    "pretrain": "the same, until the pretrained model is there; or, with --train_filelist, Baidu's train.py",
-    "finetune": "the same, until the benchmarks are done",
-    "report": "the same, until the report is there",
-}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,6 +49,35 @@ class _Parser(argparse.ArgumentParser):
         return f"{super().format_help()}\nreaders of a corpus (reader: NAME, options: {{OPTION: VALUE}}):\n{readers}"
 
 
+def _commands() -> dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int] | None]]:
+    """Return name -> help, what stands below it, what adds the arguments, and what runs it; None where a command has commands of its own."""
+    return {
+        "run": ("do every step of a recipe that is not up to date", _EPILOG, partial(run.add_arguments, until=None), run.run),
+        "prepare": ("the same, until the shards are there", _EPILOG, partial(run.add_arguments, until="prepare"), run.run),
+        "pretrain": (
+            "the same, until the pretrained model is there; or, with --train_filelist, Baidu's train.py",
+            _EPILOG, partial(run.add_arguments, until="pretrain"), run.run,
+        ),
+        "finetune": ("the same, until the benchmarks are done", _EPILOG, partial(run.add_arguments, until="finetune"), run.run),
+        "report": ("the same, until the report is there", _EPILOG, partial(run.add_arguments, until="report"), run.run),
+        "shards": (
+            "look at shards, check and count them, convert one between the seed's text and Parquet",
+            shards.SHARDS_EPILOG, shards.add_shards_arguments, None,
+        ),
+        "export": ("write a pretrained model as a folder of Hugging Face's transformers", _EPILOG, export.add_export_arguments, export.export),
+        "fill": ("put tokens in the place of [MASK], by a pretrained model", _EPILOG, fill.add_fill_arguments, fill.fill),
+        "convert-glue": (
+            "write GLUE's own files in ERNIE's TSV layout, losing no row",
+            _EPILOG, convert_glue.add_convert_glue_arguments, convert_glue.convert_glue,
+        ),
+        "submission": (
+            "write the zip that GLUE's leaderboard takes, from a run's test predictions",
+            _EPILOG, submission.add_submission_arguments, submission.submission,
+        ),
+        "gc": ("take away files that killed runs left and that nothing names", _EPILOG, gc.add_gc_arguments, gc.gc),
+    }  # fmt: skip
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; each sets `handle`."""
     parser = _Parser(
@@ -64,35 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    for name, text in _STEP_HELP.items():
-        sub = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-        run.add_arguments(sub, until=name if name != "run" else None)
-        sub.set_defaults(handle=run.run)
-    text = "look at shards, check and count them, convert one between the seed's text and Parquet"
-    sub = commands.add_parser(
-        "shards", help=text, description=text, epilog=shards.SHARDS_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    shards.add_shards_arguments(sub)
-    text = "write a pretrained model as a folder of Hugging Face's transformers"
-    sub = commands.add_parser("export", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    export.add_export_arguments(sub)
-    sub.set_defaults(handle=export.export)
-    text = "put tokens in the place of [MASK], by a pretrained model"
-    sub = commands.add_parser("fill", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    fill.add_fill_arguments(sub)
-    sub.set_defaults(handle=fill.fill)
-    text = "write GLUE's own files in ERNIE's TSV layout, losing no row"
-    sub = commands.add_parser("convert-glue", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    convert_glue.add_convert_glue_arguments(sub)
-    sub.set_defaults(handle=convert_glue.convert_glue)
-    text = "write the zip that GLUE's leaderboard takes, from a run's test predictions"
-    sub = commands.add_parser("submission", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    submission.add_submission_arguments(sub)
-    sub.set_defaults(handle=submission.submission)
-    text = "take away files that killed runs left and that nothing names"
-    sub = commands.add_parser("gc", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    gc.add_gc_arguments(sub)
-    sub.set_defaults(handle=gc.gc)
+    for name, (text, epilog, add_arguments, handle) in _commands().items():
+        sub = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+        add_arguments(sub)
+        if handle:
+            sub.set_defaults(handle=handle)
     return parser
 
 
@@ -102,7 +101,7 @@ def _dispatch(argv: list[str]) -> int:
 
         return from_seed_arguments(argv[1:])
     parser = build_parser()
-    names = [*_STEP_HELP, "shards", "export", "fill", "convert-glue", "submission", "gc"]
+    names = list(_commands())
     if not argv:
         parser.print_help()
         return 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ernie_core.benchmarks.base import Benchmark, Example
+from ernie_core.benchmarks.base import LEFT_OUT, Benchmark, Example
 from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.metrics.bootstrap import paired_difference
 
@@ -67,7 +67,7 @@ def is_official(benchmark: Benchmark, imported: Mapping[str, Mapping[str, Any]])
 
 
 def _whole(facts: Mapping[str, Any]) -> bool:
-    left_out = sum(n for reason, n in facts["dropped"].items() if reason in {"ignored", "malformed", "no_majority"})
+    left_out = sum(n for reason, n in facts["dropped"].items() if reason in LEFT_OUT)
     return bool(facts["rows"] + left_out == facts["read"])
 
 

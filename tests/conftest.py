@@ -149,17 +149,29 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes], None]:
-    """Return `golden(name, actual)`: compares with tests/golden/<name>, or writes it under --update-golden."""
+def two_threads() -> Iterator[None]:
+    """Both sides of a bench compute on two CPU threads."""
+    import torch
 
-    def compare(name: str, actual: bytes) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes], bool]:
+    """Return `golden(name, actual)`: true where tests/golden/<name> is that, and says why where not; under --update-golden it writes the file."""
+
+    def same(name: str, actual: bytes) -> bool:
         path = GOLDEN / name
         if request.config.getoption("--update-golden"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(actual)
-            return
+            return True
         assert path.exists(), f"{path} is missing: run pytest --update-golden and review it"
         expected = path.read_bytes()
         assert actual == expected, f"differs from {path}: if meant, run pytest --update-golden and say why in CHANGELOG.md"
+        return True
 
-    return compare
+    return same

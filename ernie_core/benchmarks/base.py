@@ -53,6 +53,10 @@ class Example:
         return bool(self.labels or self.answers) or self.value is not None
 
 
+LEFT_OUT = frozenset({"ignored", "malformed", "no_majority"})
+"""Reasons of `Subset.dropped` that are rows of the file; others count answers mended or documents that gave none."""
+
+
 @dataclass(frozen=True)
 class Subset:
     """The rows of one file in file order.

@@ -24,6 +24,8 @@ def _only_member(data: bytes) -> bytes:
 
 
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress, ".zip": _only_member}
+PACKED = tuple(_UNPACK)
+"""Ends of the names of compressed files that are read."""
 
 
 def existing(path: Path) -> Path:
@@ -31,7 +33,7 @@ def existing(path: Path) -> Path:
 
     Example: ``existing(Path("dev.tsv"))`` -> ``Path("dev.tsv.gz")`` in a folder that holds only that.
     """
-    packed = (path.with_name(path.name + suffix) for suffix in _UNPACK)
+    packed = (path.with_name(path.name + suffix) for suffix in PACKED)
     return path if path.exists() else next((p for p in packed if p.exists()), path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,16 +26,9 @@ from ernie_core.training.trial_feed import TrialFeed
 from ernie_core.training.worker import LocalWorker
 from ernie_core.vocab import Vocab
 
-THREADS, BATCH, LENGTH, ROWS = 2, 24, 256, 480
+pytestmark = pytest.mark.usefixtures("two_threads")
+BATCH, LENGTH, ROWS = 24, 256, 480
 SHAPE = {"hidden_size": 312, "num_hidden_layers": 4, "num_attention_heads": 12, "max_position_embeddings": 513}
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +105,7 @@ def test_rows_a_second_against_the_trainer(precision: str, data: tuple[ErnieConf
     theirs_predict = time.perf_counter() - begun
     mean = sum(losses) / len(losses), sum(their_losses) / len(their_losses)
     print(
-        f"\nChnSentiCorp, 4x312, {precision}, {THREADS} threads, {ROWS} rows of at most {LENGTH} tokens (mean {rows.lengths.mean():.0f}) in batches of {BATCH}"
+        f"\nChnSentiCorp, 4x312, {precision}, 2 threads, {ROWS} rows of at most {LENGTH} tokens (mean {rows.lengths.mean():.0f}) in batches of {BATCH}"
     )
     print(f"  training: theirs {ROWS / theirs_s:.1f} rows/s, ours {ROWS / ours_s:.1f}: {theirs_s / ours_s:.2f} times (bound 1.8); mean loss theirs {mean[1]:.3f}, ours {mean[0]:.3f}")  # fmt: skip
     print(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from ernie_core.training.loop import train
 from ernie_core.training.optim import adamw
 from ernie_core.training.worker import LocalWorker
 
-THREADS, ROWS = 2, 32
+pytestmark = pytest.mark.usefixtures("two_threads")
+ROWS = 32
 HEADS = {"next_sentence": Head("sentence", 2, peer.TASK_ID)}
 TINY = ErnieConfig(18000, 312, 4, 12, 128, 4, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
 BASE = ErnieConfig(18000, 768, 12, 12, 128, 4, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
@@ -77,14 +77,6 @@ class OurFeed:
         return OneStep([batch])
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
-
-
 def ours(model: ErnieForPretraining, feed: OurFeed, steps: int, precision: str) -> tuple[float, list[float]]:
     losses: list[float] = []
     begun = time.perf_counter()
@@ -122,7 +114,7 @@ def test_tokens_a_second_against_a_plain_loop(name: str, config: ErnieConfig, pr
             held = {"theirs": (losses, 1 - tokens / places), "ours": (our_losses, 1 - (feed.tokens - before[0]) / (feed.places - before[1]))}
     found = {side: statistics.median(values) for side, values in rates.items()}
     histogram = np.histogram(rows.lengths, bins=[20, 40, 60, 80, 100, 129])[0].tolist()
-    print(f"\n{name}, theirs {precision}, ours bf16, {THREADS} threads; {len(rows)} rows of 20 to 128 tokens (by 20: {histogram}); medians of 3")
+    print(f"\n{name}, theirs {precision}, ours bf16, 2 threads; {len(rows)} rows of 20 to 128 tokens (by 20: {histogram}); medians of 3")
     for side, (losses, padding) in held.items():
         print(
             f"  {side:<6} {found[side]:8.0f} real tokens/s, padding {padding:.1%}, losses {losses[0]:.3f} … {losses[-1]:.3f} over {len(losses)} steps"
