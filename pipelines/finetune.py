@@ -28,7 +28,7 @@ from pipelines.mistakes import MISTAKES_NAME, Mistakes, mistakes_of, page, read_
 from pipelines.ray_train import map_tasks
 from pipelines.results import Arm, best_trial, majority, outcome_words, summary
 from pipelines.steps import Say, StepContext
-from pipelines.trial import Trial, finished, outcomes_of, run_trial
+from pipelines.trial import Trial, finished, outcomes_of, predictions_name, run_trial
 from pipelines.trial_log import done_line
 
 RESULTS_NAME = "results.json"
@@ -106,7 +106,7 @@ def _mistakes(name: str, benchmark: Benchmark, folder: Path, data: Path, results
     host, scored = benchmark.trained_by or name, results[name]["scored"]
     arm, entry = next(iter(results[host]["arms"].items()))
     trial = best_trial(host, arm, entry)
-    answers = read_answers(folder / "trials" / trial / f"{'' if host == name else name + '_'}predictions_{scored}.jsonl")
+    answers = read_answers(folder / "trials" / trial / predictions_name(benchmark, scored))
     return mistakes_of(benchmark, trial, scored, read_rows(data / "benchmarks" / name / f"{scored}.jsonl", benchmark), answers)
 
 
@@ -195,13 +195,8 @@ def _inputs(data: Path, model: Path, vocab: Path, benchmarks: Mapping[str, Bench
     for name in benchmarks:
         paths = {subset: f"benchmarks/{name}/{subset}.jsonl" for subset in SUBSETS}
         held = {subset: path for subset, path in paths.items() if path in entries}
-        if (
-            missing := [paths[s] for s in ("train", "dev") if s not in held]
-            if not benchmarks[name].trained_by
-            else [paths["test"]]
-            if not held
-            else []
-        ):
+        needed = ("train", "dev") if not benchmarks[name].trained_by else () if held else ("test",)
+        if missing := [paths[s] for s in needed if s not in held]:
             fix = "check the benchmark's files in the recipe"
             raise InputError("E-BENCH-MISSING", f"benchmark {name} was not imported", where=str(data), expected=", ".join(missing), fix=fix)
         for path in held.values():

@@ -33,14 +33,8 @@ class RankData:
     """
 
     def __init__(self, arguments: dict[str, Any], vocab: Vocab, shards: Manifest, worker: Worker, say: Callable[[str], None]) -> None:
-        self._arguments, self._settings, self._vocab, self._shards, self._worker, self._say = (
-            arguments,
-            arguments["settings"],
-            vocab,
-            shards,
-            worker,
-            say,
-        )
+        self._arguments, self._settings = arguments, arguments["settings"]
+        self._vocab, self._shards, self._worker, self._say = vocab, shards, worker, say
         tasks = all_tasks()
         self.tasks = {name: tasks[name] for name in self._settings["iterations"]}
         self._reading = Reading(

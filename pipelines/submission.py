@@ -13,6 +13,7 @@ from ernie_core.manifest import MANIFEST_NAME, atomic_write, read_manifest, veri
 from pipelines.finetune import RESULTS_NAME
 from pipelines.results import best_trial
 from pipelines.steps import Say
+from pipelines.trial import predictions_name
 
 ARM = "pretrained"
 
@@ -37,9 +38,10 @@ def write_submission(run: Path, out: Path, say: Say, *, partial: bool) -> None:
     predictions = {}
     for name in TABLES:
         if name in results and ARM in results[name]["arms"]:
-            host = all_benchmarks()[name].trained_by or name
+            benchmark = all_benchmarks()[name]
+            host = benchmark.trained_by or name
             folder = step / "trials" / best_trial(host, ARM, results[host]["arms"][ARM])
-            path = folder / f"{'' if host == name else name + '_'}predictions_test.jsonl"
+            path = folder / predictions_name(benchmark, "test")
             held = [e for e in read_manifest(folder, "trial").files if e.path == path.name]
             if held:
                 verified_path(folder, held[0])

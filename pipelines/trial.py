@@ -245,6 +245,14 @@ def _read(folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), "rows_per_s": read_manifest(folder, "trial").facts["rows_per_s"], **result}
 
 
+def predictions_name(benchmark: Benchmark, subset: str) -> str:
+    """Return the name of the file, in a trial's folder, of what the trial predicted for a subset of its benchmark or of a guest.
+
+    Example: ``"predictions_test.jsonl"``; of MNLI's guest AX ``"ax_predictions_test.jsonl"``.
+    """
+    return f"{benchmark.name + '_' if benchmark.trained_by else ''}predictions_{subset}.jsonl"
+
+
 def outcomes_of(result: Mapping[str, Any], guest: str = "") -> Counts:
     """Return int64 or float64[n, K], the counts of each scored item of a finished trial, or of a guest in it."""
     name = f"{guest}_{OUTCOMES_NAME}" if guest else OUTCOMES_NAME
