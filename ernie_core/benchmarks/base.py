@@ -106,7 +106,7 @@ class Source:
     """One file of a subset.
 
     Args:
-        file: its path below the benchmark's folder; it may also stand there compressed (.gz).
+        file: its path below the benchmark's folder; it may also stand there compressed, see `packed`.
         layout: how to read it.
     """
 

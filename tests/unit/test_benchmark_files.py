@@ -13,6 +13,7 @@ from corpus_prep.benchmark_files import benchmark_inputs, import_benchmark
 from ernie_core.benchmarks.base import Example
 from ernie_core.benchmarks.chinese import CHNSENTICORP, LCQMC
 from ernie_core.benchmarks.custom import benchmark_of
+from ernie_core.benchmarks.packed import PACKED
 from ernie_core.benchmarks.rows import fewer, read_rows
 from ernie_core.errors import InputError, RecipeError
 from ernie_core.manifest import FileEntry
@@ -74,6 +75,10 @@ def test_a_file_instead_of_the_folder_s_is_read_by_its_name(reviews: Path, tmp_p
     pairs = write(tmp_path / "other", train_txt="甲\t乙\t1\n丙\t丁\t0\n", dev_tsv="甲\t乙\t1\n")
     found = benchmark_inputs("lcqmc", wanted(path=str(pairs), train=str(pairs / "train.txt")))
     assert [path.name for path, _ in found.values()] == ["train.txt", "dev.tsv"]
+    for ending in PACKED:
+        packed = pairs / f"train.txt{ending}"
+        packed.touch()
+        assert benchmark_inputs("lcqmc", wanted(path=str(pairs), train=str(packed)))["train"] == (packed, found["train"][1])
     with pytest.raises(RecipeError, match="E-BENCH-FILE") as error:
         benchmark_inputs("lcqmc", wanted(path=str(pairs), train=str(write(tmp_path, mine_dat="x") / "mine.dat")))
     assert "train.tsv" in error.value.expected
