@@ -11,7 +11,7 @@ from functools import partial
 from types import FrameType
 
 from ernie_core.errors import ErnieError, closest
-from jobs import convert_glue, export, fill, gc, run, shards, submission
+from jobs import convert_glue, export, fill, gc, run, shards, submission, submit
 
 EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
 _EPILOG = f"""\
@@ -24,6 +24,7 @@ examples:
   ernie fill runs/my "北京是[MASK]国的首都"          what the pretrained model puts there
   ernie export runs/my my_hf                        a folder for Hugging Face's transformers
   ernie convert-glue glue_data glue_tsv             what Baidu's cvt.sh makes of GLUE, with no row lost
+  ernie submit my.yaml --follow                     on a Ray cluster; then ernie status | logs | stop my
   ernie pretrain --train_filelist F --valid_filelist G --vocab_path V --ernie_config_path C      with Baidu's own arguments
 
 your own text, in my.yaml:
@@ -74,6 +75,10 @@ def _commands() -> dict[str, tuple[str, str, Callable[[argparse.ArgumentParser],
             "write the zip that GLUE's leaderboard takes, from a run's test predictions",
             _EPILOG, submission.add_submission_arguments, submission.submission,
         ),
+        "submit": ("run a recipe as a job of a Ray cluster", _EPILOG, submit.add_submit_arguments, submit.submit),
+        "status": ("what became of a run's submissions to a cluster", _EPILOG, submit.add_run_arguments, submit.status),
+        "logs": ("the log of a run's newest submission", _EPILOG, submit.add_logs_arguments, submit.logs),
+        "stop": ("stop a run on a cluster, after a last checkpoint", _EPILOG, submit.add_run_arguments, submit.stop),
         "gc": ("take away files that killed runs left and that nothing names", _EPILOG, gc.add_gc_arguments, gc.gc),
     }  # fmt: skip
 

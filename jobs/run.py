@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from ernie_core.errors import RecipeError
 from jobs.finetune import add_suite_arguments, stray_suite_arguments, write_suite
+from pipelines.portable import check_portable
 from pipelines.recipe import load_recipe
 from pipelines.recipe_print import print_config
 from pipelines.recipe_schema import Recipe
 from pipelines.workflow import STEP_NAMES, run_folder, run_recipe, steps_of
+
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this variable for the entry point of a job."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, until: str | None = None) -> None:
@@ -51,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe is None:
         raise RecipeError("E-ARGUMENT", "neither RECIPE nor --suite was given", fix="see `ernie finetune --help`")
     recipe = load_recipe(args.recipe, args.overrides)
+    if IN_A_JOB in os.environ:
+        check_portable(recipe)
     if args.print_config:
         print(print_config(recipe), end="")
         return 0

@@ -127,6 +127,11 @@ class Recipe(Settings):
         "zh", description="language of the text: zh, en, mixed (each sentence as it is: Chinese if it has a Chinese character)"
     )
     workers: Annotated[int, Field(ge=0, le=4096)] = free(2, "processes for preparation and trials; 0: in this process, without Ray, for debugging")
+    gpus_on_demand: bool = free(
+        False,
+        "wait for a GPU for each rank and trial, on a cluster that starts such nodes on demand; false: take GPUs that are there when a step begins",
+    )
+    resources_wait_s: Positive = free(900, "seconds that a step waits for room on the cluster before it ends with exit code 6")
     tracking: Tracking = free(Tracking(), "where MLflow keeps the run")
     corpora: dict[Name, Corpus] = Field({}, description="raw text, by the name of its source; none where finetune.model is all there is")
     prepare: Prepare = Field(default_factory=Prepare, description="raw text to shards")

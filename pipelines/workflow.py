@@ -17,6 +17,7 @@ from ernie_core.errors import PreemptedError
 from ernie_core.manifest import Manifest
 from pipelines.recipe_base import results_settings
 from pipelines.recipe_schema import Recipe
+from pipelines.resources import wait_for_step
 from pipelines.run_folder import check_space
 from pipelines.steps import Say, Step, StepContext, flat, run_steps
 
@@ -194,7 +195,7 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
     check_inputs(recipe)
     folder = run_folder(recipe)
     cpus = max(recipe.workers, recipe.pretrain.workers * recipe.pretrain.threads if recipe.pretrain else 1) if recipe.workers else 0
-    tracked = Tracked(recipe.name, recipe.tracking.experiment, uri, results_settings(recipe), cpus)
+    tracked = Tracked(recipe.name, recipe.tracking.experiment, uri, results_settings(recipe), cpus, functools.partial(wait_for_step, recipe, say))
     with contextlib.ExitStack() as stack:
         around = around_steps(tracked, folder, say, stack)
         done = run_steps(
@@ -235,13 +236,14 @@ def _check_space(recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Tracked:
-    """How a run of steps is tracked: name and experiment in MLflow, its store, the parameters of the parent run; CPUs that Ray needs, 0 without Ray."""
+    """How a run of steps is tracked: name and experiment in MLflow, its store, the parameters of the parent run; CPUs that Ray needs, 0 without Ray; what waits for a step's resources."""
 
     name: str
     experiment: str
     uri: str
     params: dict[str, Any]
     cpus: int
+    room: Callable[[str], None] = lambda _step: None
 
 
 def around_steps(
@@ -269,6 +271,7 @@ def around_steps(
             parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params, {}))))
         if tracked.cpus and context.name in ON_RAY:
             stack.enter_context(ray_cluster(tracked.cpus))
+            tracked.room(context.name)
         tags = {"recipe": tracked.name, "step": context.name} | {f"parent.{name}": sha for name, sha in context.parent_hashes.items()}
         with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, context.parent_hashes)) as run:
             run.start_shipper()

@@ -27,8 +27,9 @@ OWNERS = {
     "ray.data": {"corpus_prep/flow.py"},
     "ray.train": {"pipelines/ray_train.py"},
     "ray.job_submission": {"jobs/submit.py"},
+    "ray.exceptions": {"jobs/submit.py", "pipelines/ray_train.py"},
     "ray.serve": {"jobs/serve.py"},
-    "ray": {"corpus_prep/flow.py", "pipelines/ray_train.py"},
+    "ray": {"corpus_prep/flow.py", "pipelines/ray_train.py", "pipelines/resources.py"},
 }
 TORCH_FREE = ("corpus_prep/", *(f"ernie_core/{name}" for name in CORE[: CORE.index("model")]))
 

@@ -1,0 +1,68 @@
+"""Waits for what a step needs of the cluster, and says what is asked and what is there (reliability F13)."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from ernie_core.errors import ResourceError
+from pipelines.recipe_schema import Recipe
+from pipelines.steps import Say
+
+SAY_EVERY_S = 30.0
+Bundle = Mapping[str, float]
+
+
+def bundles_of(recipe: Recipe, step: str) -> list[dict[str, float]]:
+    """Return what a step must have at once, a bundle for each process: all ranks of pretraining, one process of the others.
+
+    Example: pretraining with ``workers: 2, threads: 4`` and ``gpus_on_demand: true`` -> ``[{"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}]``.
+    """
+    ranks, threads = (recipe.pretrain.workers, recipe.pretrain.threads) if step == "pretrain" and recipe.pretrain else (1, 1)
+    gpu = {"GPU": 1.0} if recipe.gpus_on_demand and step != "prepare" else {}
+    return [{"CPU": float(threads), **gpu} for _ in range(ranks)]
+
+
+def wait_for_step(recipe: Recipe, say: Say, step: str) -> None:
+    """Wait until the cluster has room for a step of the recipe; see `wait_for`."""
+    wait_for(bundles_of(recipe, step), step, recipe.resources_wait_s, say)
+
+
+def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, every_s: float = SAY_EVERY_S) -> None:
+    """Wait until the cluster has room for `bundles` at once; an autoscaler sees the demand and starts nodes for it.
+
+    Args:
+        bundles: resources of each process.
+        what: the step, for messages.
+        wait_s: seconds to wait.
+        say: receives asked against available every `every_s` seconds.
+
+    Raises:
+        ResourceError: E-RESOURCES, the room did not come in time.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([dict(bundle) for bundle in bundles])
+    end = time.monotonic() + wait_s
+    try:
+        while not group.wait(max(0.1, min(every_s, end - time.monotonic()))):
+            asked, there = _words(bundles), f"{_numbers(ray.available_resources())} free of {_numbers(ray.cluster_resources())}"  # type: ignore[no-untyped-call]
+            if time.monotonic() >= end:
+                raise ResourceError(
+                    "E-RESOURCES", f"the cluster has no room for {what}", expected=asked, found=there,
+                    fix="add nodes, lower workers or threads, or raise resources_wait_s; what is done is kept",
+                )  # fmt: skip
+            say(f"{what}: waits for room: asks {asked}; {there}")
+    finally:
+        remove_placement_group(group)
+
+
+def _words(bundles: Sequence[Bundle]) -> str:
+    counts = Counter(_numbers(bundle) for bundle in bundles)
+    return ", ".join(f"{n} × ({words})" for words, n in counts.items())
+
+
+def _numbers(resources: Mapping[str, float]) -> str:
+    return " ".join(f"{resources.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name in resources) or "0 CPU"

@@ -1,0 +1,111 @@
+"""A Ray cluster of several nodes on this machine, by `ray start --block` processes of our own, which alone are ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+RAY = Path(sys.executable).with_name("ray")
+ROOT = Path(__file__).parents[1]
+
+
+def free_ports(count: int, low: int = 20000, high: int = 32000) -> list[int]:
+    """Return ports nobody listens on, beyond the range that Ray gives its workers."""
+    found: list[int] = []
+    while len(found) < count:
+        port = low + secrets.randbelow(high - low)
+        with socket.socket() as probe:
+            if port not in found and probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+    return found
+
+
+@dataclass
+class LocalCluster:
+    """A head without CPUs, and nodes that can be added and killed.
+
+    Args:
+        env: environment of the cluster's processes and of whoever talks to it; holds HOME with the token, and RAY_API_SERVER_ADDRESS.
+        folder: short; holds Ray's temporary files.
+        gcs: address that nodes join.
+    """
+
+    env: dict[str, str]
+    folder: Path
+    gcs: str
+    nodes: list[subprocess.Popen[bytes]]
+
+    def add_node(self, cpus: int) -> subprocess.Popen[bytes]:
+        """Start a node of so many CPUs."""
+        command = [str(RAY), "start", f"--address={self.gcs}", f"--num-cpus={cpus}", "--object-store-memory=100000000", "--block"]
+        process = subprocess.Popen(command, env=self.env, stdout=self._log(), stderr=subprocess.STDOUT, start_new_session=True)
+        self.nodes.append(process)
+        return process
+
+    def kill_node(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill a node with all that runs on it, as a lost machine."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=20)
+
+    def _log(self) -> int:
+        return os.open(self.folder / f"node-{len(self.nodes)}.log", os.O_WRONLY | os.O_CREAT, 0o600)
+
+    def ernie(self, *arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+        """Run the command as a person does who has the cluster's token."""
+        command = [sys.executable, "-m", "jobs.cli", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+@contextlib.contextmanager
+def local_cluster(folder: Path, nodes: int) -> Iterator[LocalCluster]:
+    """A head and so many nodes of one CPU, with a token of their own; `folder` must have a short path."""
+    (folder / "home" / ".ray").mkdir(parents=True)
+    token = folder / "home" / ".ray" / "auth_token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32), encoding="utf-8")
+    gcs, dashboard, client, metrics = free_ports(4)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") or name == "RAY_USAGE_STATS_ENABLED"}
+    env |= {
+        "HOME": str(folder / "home"), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+        "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    head = [
+        str(RAY), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={gcs}", "--num-cpus=0", "--object-store-memory=100000000", "--include-dashboard=true",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}",
+        f"--temp-dir={folder / 'r'}", "--block",
+    ]  # fmt: skip
+    cluster = LocalCluster(env, folder, f"127.0.0.1:{gcs}", [])
+    cluster.nodes.append(subprocess.Popen(head, env=env, stdout=cluster._log(), stderr=subprocess.STDOUT, start_new_session=True))
+    try:
+        _wait(f"http://127.0.0.1:{dashboard}/api/version", token.read_text(encoding="utf-8"))
+        for _ in range(nodes):
+            cluster.add_node(1)
+        yield cluster
+    finally:
+        for process in reversed(cluster.nodes):
+            cluster.kill_node(process)
+
+
+def _wait(url: str, token: str) -> None:
+    """Wait until the job server answers."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=2).read()
+        except OSError:
+            assert time.monotonic() < end, "the head does not answer"
+            time.sleep(0.2)
+        else:
+            return

@@ -1,0 +1,109 @@
+"""A recipe as a job of a cluster of a head and two nodes, as a person submits it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster_helper import ROOT, LocalCluster, local_cluster
+from prepare_helper import document
+from test_pretrain_run import RECIPE
+
+from ernie_core.manifest import file_sha256
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[LocalCluster]:
+    folder = Path(tempfile.mkdtemp(prefix="ec"))
+    with local_cluster(folder, nodes=2) as cluster:
+        yield cluster
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def recipe(nodes: LocalCluster) -> Path:
+    texts = nodes.folder / "texts"
+    texts.mkdir()
+    for k in range(3):
+        (texts / f"{k}.txt").write_text("\n\n".join(document(i + 40 * k) for i in range(40)) + "\n", encoding="utf-8")
+    path = nodes.folder / "tiny.yaml"
+    path.write_text(RECIPE.format(corpus=texts, workers=2, ranks=2), encoding="utf-8")
+    return path
+
+
+def shards(prepared: Path) -> dict[str, str]:
+    return {str(p.relative_to(prepared)): file_sha256(p) for p in sorted((prepared / "shards").rglob("*")) if p.is_file()}
+
+
+def test_a_job_that_is_stopped_and_submitted_again_ends_as_one_machine_does(nodes: LocalCluster, recipe: Path) -> None:
+    root = nodes.folder / "runs"
+    long = [
+        "--set",
+        f"root={root}",
+        "--set",
+        "pretrain.iterations={knowledge_masking: 450, next_sentence: 50}",
+        "--set",
+        "pretrain.validation_steps=500",
+    ]
+    first = nodes.ernie("submit", str(recipe), *long)
+    assert first.returncode == 0, first.stderr
+    assert "submitted ernie-tiny-1" in first.stdout
+    twice = nodes.ernie("submit", str(recipe), *long)
+    assert twice.returncode == 5
+    assert "E-SUBMITTED" in twice.stderr
+    checkpoints = root / "tiny" / "pretrain" / "checkpoints"
+    end = time.monotonic() + 150
+    while not list(checkpoints.glob("step-*/manifest.json")) and not list(checkpoints.glob("*/manifest.json")):
+        assert time.monotonic() < end, nodes.ernie("logs", "tiny").stdout
+        time.sleep(0.3)
+    stopped = nodes.ernie("stop", "tiny")
+    assert stopped.returncode == 0, stopped.stderr
+    assert not (root / "tiny" / "pretrain" / "manifest.json").exists(), "the stop came too late"
+    again = nodes.ernie("submit", str(recipe), *long, "--follow", timeout=300)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "pretrain: goes on" in again.stdout
+    assert "ernie-tiny-2: succeeded" in again.stdout
+    listed = nodes.ernie("status", "tiny").stdout.splitlines()
+    assert [line.split(",")[0] for line in listed] == ["ernie-tiny-1: stopped", "ernie-tiny-2: succeeded"]
+    alone = nodes.folder / "alone"
+    command = [sys.executable, "-m", "jobs.cli", "prepare", str(recipe), "--set", f"root={alone}", "--set", "workers=0"]
+    assert subprocess.run(command, cwd=ROOT, env=nodes.env, capture_output=True, check=False, timeout=120).returncode == 0
+    assert shards(root / "tiny" / "prepare") == shards(alone / "tiny" / "prepare") != {}
+
+
+def test_a_demand_that_cannot_be_met_ends_with_asked_against_available(nodes: LocalCluster, recipe: Path) -> None:
+    asked = ["--set", f"root={nodes.folder / 'big'}", "--set", "name=big", "--set", "pretrain.workers=9", "--set", "resources_wait_s=4"]
+    done = nodes.ernie("submit", str(recipe), *asked, "--follow")
+    assert done.returncode == 6, done.stdout
+    assert "E-RESOURCES" in done.stdout
+    assert "expected 9 × (1 CPU); found 2 CPU free of 2 CPU" in done.stdout
+
+
+def test_nobody_gets_in_without_the_token_and_the_token_shows_up_nowhere(nodes: LocalCluster) -> None:
+    token = (nodes.folder / "home" / ".ray" / "auth_token").read_text(encoding="utf-8")
+    url = f"{nodes.env['RAY_API_SERVER_ADDRESS']}/api/jobs/"
+    codes = []
+    for given in ({}, {"Authorization": "Bearer " + "0" * 64}, {"Authorization": f"Bearer {token}"}):
+        try:
+            codes.append(urllib.request.urlopen(urllib.request.Request(url, headers=given), timeout=10).status)
+        except urllib.error.HTTPError as e:
+            codes.append(e.code)
+    assert codes == [401, 403, 200]
+    assert stat.S_IMODE(os.stat(nodes.folder / "home" / ".ray" / "auth_token").st_mode) == 0o600
+    files = [p for p in nodes.folder.rglob("*") if p.is_file() and p.name != "auth_token" and p.stat().st_size < 50_000_000]
+    assert len(files) > 20
+    assert [str(p) for p in files if token.encode() in p.read_bytes()] == []
+    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if os.access(p, os.R_OK) and p.exists()]
+    assert not [line for line in lines if token.encode() in line]
