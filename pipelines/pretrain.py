@@ -78,11 +78,14 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     has_long = bool(shards.settings.get("long_rows")) and settings["long_share"] > 0
     early, late = long_stage(settings["iterations"], settings["long_share"] if has_long else 0.0)
     sizes = stage_plan(settings["schedule"], [s["enter"] for s in settings["stages"]], early)
+    stages = resolved_stages(settings, sizes, late)
+    for line in stage_table(stages):
+        context.say(line)
     options = shards.settings["tasks"]
     tasks = {name: all_tasks()[name] for name in settings["iterations"]}
     arguments = {
         "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
-        "stages": _stages(settings, sizes, late), "longest_rows": _longest_rows(shards, late),
+        "stages": stages, "longest_rows": _longest_rows(shards, late),
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
         "config": asdict(_config(settings, shards, vocab)),
         "init": None if settings["init"] is None else str(Path(settings["init"]).resolve()),  # ranks stand in other folders
@@ -95,17 +98,41 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     return _finish(context, vocab)
 
 
-def _stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]], late: dict[str, int]) -> list[list[Any]]:
-    """Return (iterations by task, masking unit, entering tasks, whether it reads long rows) of each stage.
+def resolved_stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]], late: dict[str, int]) -> list[dict[str, Any]]:
+    """Return each stage in full: "iterations" by task, "mask_unit", "mask_probability", "learning_rate", "carry", "enter", "long" (reads long rows).
 
-    `multi_task` has one stage, which all tasks enter; a stage on long rows comes last, where there is one.
+    `multi_task` has one stage, which all tasks enter; a stage on long rows comes last, where there is one. Both are like the recipe's last.
     """
-    unit = settings["stages"][-1]["mask_unit"]
+
+    def whole(stage: dict[str, Any], plan: dict[str, int], enter: Sequence[str], *, is_long: bool = False) -> dict[str, Any]:
+        """Return a stage with what it leaves to the recipe's `pretrain` filled in."""
+        filled = {name: settings[name] if stage[name] is None else stage[name] for name in ("mask_probability", "learning_rate")}
+        return {**stage, **filled, "iterations": plan, "enter": list(enter), "long": is_long}
+
+    last = settings["stages"][-1]
     if settings["schedule"] == "multi_task":
-        stages = [[sizes[0], unit, list(sizes[0]), False]]
+        stages = [whole(last, sizes[0], list(sizes[0]))]
     else:
-        stages = [[plan, stage["mask_unit"], stage["enter"], False] for plan, stage in zip(sizes, settings["stages"], strict=True)]
-    return [*stages, *([[late, unit, [], True]] if late else [])]
+        stages = [whole(stage, plan, stage["enter"]) for plan, stage in zip(sizes, settings["stages"], strict=True)]
+    return [*stages, *([whole(last, late, [], is_long=True)] if late else [])]
+
+
+def stage_table(stages: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the exact iterations of each task in each stage, and what the stage does, as lines of text.
+
+    Example: ``["pretrain: stage  steps  masking  rate  knowledge_masking  next_sentence", "pretrain: 1      9      word 15 %  1e-03  9  -"]``, in columns.
+    """
+    tasks = list(dict.fromkeys(name for stage in stages for name in stage["iterations"]))
+    rows = [["stage", "steps", "masking", "rate", "carries", *tasks]]
+    for number, stage in enumerate(stages, 1):
+        counts = stage["iterations"]
+        masking = f"{stage['mask_unit']} {stage['mask_probability']:.0%}{', long rows' if stage['long'] else ''}"
+        head = [str(number), str(sum(counts.values())), masking, f"{stage['learning_rate']:g}", ", ".join(stage["carry"]) or "-"]
+        rows.append([*head, *(str(counts.get(name, "-")) for name in tasks)])
+    totals = [str(sum(stage["iterations"].get(name, 0) for stage in stages)) for name in tasks]
+    rows.append(["all", str(sum(map(int, totals))), "", "", "", *totals])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["pretrain: " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _longest_rows(shards: Manifest, late: dict[str, int]) -> list[int]:

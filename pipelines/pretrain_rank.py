@@ -126,7 +126,7 @@ class _Rank:
             failpoint("train.stage_border")
             if stage and self.settings["stage_optimizer"] == "reset":
                 reset(self.optimizer)
-            for name in self.arguments["stages"][stage][2] if stage else ():
+            for name in self.arguments["stages"][stage]["enter"] if stage else ():
                 if name not in self.known:
                     self.model.start_task(name, self.data.tasks[name].task_id, self.seed)
             self.log(
@@ -134,7 +134,7 @@ class _Rank:
             )
         outcome = train(
             self.model, self.feed, self.optimizer, worker=self.worker, start_step=self.step, total_steps=start + steps,
-            lr_at=partial(_rate, self.settings, start, steps), loss_weights=self._weights(), clip_norm=self.settings["clip_norm"],
+            lr_at=partial(_rate, self.settings, self.arguments["stages"][stage]["learning_rate"], start, steps), loss_weights=self._weights(), clip_norm=self.settings["clip_norm"],
             precision=self.settings["precision"], dropout_seed=self.seed, on_step=self.on_step, save_every=self.machine["save_steps"], save=self.save,
             validate_every=self.settings["validation_steps"], validate=partial(self.validate, stage), should_stop=(self.folder / STOP_NAME).exists, skipped=self.skipped,
             loss_scale=self.loss_scale,
@@ -196,7 +196,7 @@ class _Rank:
 
     def validate(self, stage: int, step: int) -> None:
         """Measure every task that has entered: on masked input (loss of the LM head, `_masked`) and unmasked (the headline)."""
-        entered = [name for _, _, names, _ in self.arguments["stages"][: stage + 1] for name in names]
+        entered = [name for earlier in self.arguments["stages"][: stage + 1] for name in earlier["enter"]]
         metrics: dict[str, float] = {}
         for name in entered:
             for unit in (self.feed.stages[stage].mask_unit, None):
@@ -256,9 +256,9 @@ def agree_on_checkpoint(latest: Path | None, worker: Worker, folder: Path) -> in
     return found
 
 
-def _rate(settings: Mapping[str, Any], start: int, steps: int, step: int) -> float:
-    """Return the learning rate of a step: a recipe's schedule restarts each stage, the seed's runs over the whole."""
-    peak, seed_schedule = settings["learning_rate"], settings.get("lr_scheduler")
+def _rate(settings: Mapping[str, Any], peak: float, start: int, steps: int, step: int) -> float:
+    """Return the learning rate of a step: a recipe's schedule restarts each stage, at its `peak`, the seed's runs over the whole."""
+    seed_schedule = settings.get("lr_scheduler")
     if seed_schedule == "linear_warmup_decay":
         return linear_warmup_decay(step, peak, settings["warmup_steps"], settings["num_train_steps"])
     if seed_schedule == "noam_decay":

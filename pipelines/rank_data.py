@@ -39,7 +39,7 @@ class RankData:
         self.tasks = {name: tasks[name] for name in self._settings["iterations"]}
         self._reading = Reading(
             int(arguments["seed"]), arguments["machine"]["device_tokens"], arguments["config"]["vocab_size"], vocab.num_leading_specials, vocab.mask_id,
-            vocab.pad_id, self._settings["mask_probability"],
+            vocab.pad_id,
         )  # fmt: skip
         stages = self._stages()
         self._has_long_stage = any(stage.long for stage in stages)
@@ -52,10 +52,11 @@ class RankData:
 
     def validation(self, name: str, stage: int, mask_unit: str | None) -> Iterator[Batch]:
         """Yield this rank's validation batches of a task in a stage; `mask_unit` None = unmasked."""
-        up_to = self._arguments["longest_rows"][self.feed.stages[stage].long]
+        now = self.feed.stages[stage]
+        up_to = self._arguments["longest_rows"][now.long]
         return validation_batches(
-            self._valid[name], self.tasks[name], self._reading, max_rows=self._settings["validation_rows"], mask_unit=mask_unit, up_to=up_to,
-            rank=self._worker.rank, world=self._worker.world,
+            self._valid[name], self.tasks[name], self._reading, max_rows=self._settings["validation_rows"], mask_unit=mask_unit,
+            mask_probability=now.mask_probability, carry=now.carry, up_to=up_to, rank=self._worker.rank, world=self._worker.world,
         )  # fmt: skip
 
     def _open(self, name: str, subset: str) -> ShardSet:
@@ -87,7 +88,9 @@ class RankData:
         return Source(task, rows, order(task.name, (0, short)), order(task.name + LONG, (short, longest)) if has_long else None)
 
     def _stages(self) -> list[Stage]:
-        plans = [plan for plan, *_ in self._arguments["stages"]]
+        stages = self._arguments["stages"]
+        plans = [stage["iterations"] for stage in stages]
         return [
-            Stage(task_sequence(plans, i, self._reading.seed), unit, is_long) for i, (_, unit, _, is_long) in enumerate(self._arguments["stages"])
+            Stage(task_sequence(plans, i, self._reading.seed), stage["mask_unit"], stage["mask_probability"], stage["long"], tuple(stage["carry"]))
+            for i, stage in enumerate(stages)
         ]

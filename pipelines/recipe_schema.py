@@ -50,6 +50,11 @@ class Model(Settings):
 class Stage(Settings):
     enter: Annotated[list[TaskName], Field(min_length=1)] = Field(description="tasks that join here")
     mask_unit: Literal["basic", "word", "phrase", "entity"] = Field("word", description="what masking hides: basic (tokens), word, phrase, entity")
+    mask_probability: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="share of units hidden in this stage; null: pretrain's")
+    learning_rate: Rate | None = Field(None, description="peak learning rate of this stage; null: pretrain's")
+    carry: list[TaskName] = Field(
+        [], description="token-level tasks that have entered, whose losses are added wherever other tasks' rows hold their labels (prepare.carry)"
+    )
 
 
 class Pretrain(Settings):

@@ -151,7 +151,7 @@ def _import_settings(args: argparse.Namespace, vocab: Vocab) -> dict[str, Any]:
 
 def _settings(args: argparse.Namespace, config: ErnieConfig) -> dict[str, Any]:
     return {
-        "model": asdict(config), "schedule": "multi_task", "stages": [{"enter": [TASK], "mask_unit": "word"}], "iterations": {TASK: args.num_train_steps},
+        "model": asdict(config), "schedule": "multi_task", "stages": [{"enter": [TASK], "mask_unit": "word", "mask_probability": None, "learning_rate": None, "carry": []}], "iterations": {TASK: args.num_train_steps},
         "init": None, "lm_mode": "always", "lm_weight": 1.0, "loss_weight": 1.0, "token_loss_weight": 1.0, "batch_tokens": args.batch_size, "window_groups": 16,
         "lr_scheduler": args.lr_scheduler, "learning_rate": args.learning_rate, "warmup_steps": args.warmup_steps, "num_train_steps": args.num_train_steps,
         "weight_decay": args.weight_decay, "adam_beta2": 0.999, "clip_norm": 1.0, "stage_optimizer": "reset",

@@ -57,11 +57,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: the task of each iteration (`schedule.task_sequence`), what masking hides in it (`masking.MASK_UNITS`), and whether it reads long rows."""
+    """One stage.
+
+    Args:
+        sequence: the task of each iteration (`schedule.task_sequence`).
+        mask_unit: what masking hides (`masking.MASK_UNITS`).
+        mask_probability: of a unit being a masking target.
+        long: whether it reads long rows.
+        carry: token-level tasks whose labels are scored in other tasks' rows too, where these hold them.
+    """
 
     sequence: Sequence[str]
     mask_unit: str
+    mask_probability: float = 0.15
     long: bool = False
+    carry: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,6 @@ class Reading:
         seed: the recipe's seed.
         device_tokens: most padded tokens in a micro-batch.
         vocab_size, num_special, mask_id, pad_id: of the vocabulary; see `masking.mask_rows`.
-        mask_probability: of a unit being a masking target, in validation too.
     """
 
     seed: int
@@ -81,7 +90,6 @@ class Reading:
     num_special: int
     mask_id: int
     pad_id: int
-    mask_probability: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -164,19 +172,21 @@ class PretrainFeed:
         """
         assert self.step < self.num_steps, "all stages are done"
         stage, inside, _ = self.stage_of(self.step)
-        name = self.stages[stage].sequence[inside]
+        now = self.stages[stage]
+        name = now.sequence[inside]
         source = self._sources[name]
-        place = name + LONG if self.stages[stage].long and source.long_order is not None else name
+        place = name + LONG if now.long and source.long_order is not None else name
         order = self._orders[place]
         batch, after = order.next(self._cursors[place])
         total = order.num_rows
         done = order.progress(after)[0] if after.epoch == batch.epoch else total
         ids = source.rows.sample_ids(batch.groups, batch.rows)
-        unit = self.stages[stage].mask_unit if self._lm_mode == "always" or source.task.level == "mask" else None
+        unit = now.mask_unit if self._lm_mode == "always" or source.task.level == "mask" else None
         codes = None if unit is None else _unit_codes(source.rows, batch.groups, unit, self._reading.seed, batch.epoch)
         mine = rank_slice(len(ids), self._rank, self._world)
         rows = read_rows(source.rows, source.task, batch.groups[mine], batch.rows[mine], self._reading.seed, batch.epoch)
-        batches = list(_micro_batches(rows, None if codes is None else codes[mine], source.task, self._reading, batch.epoch))
+        rows = _scored(rows, source.task, now.carry)
+        batches = list(_micro_batches(rows, None if codes is None else codes[mine], source.task, self._reading, now.mask_probability, batch.epoch))
         self._cursors[place] = after
         self._chain = chain_hash(self._chain, ids)
         self.step += 1
@@ -211,8 +221,9 @@ class PretrainFeed:
 
 
 def validation_batches(
-    rows: RowSource, task: Task, reading: Reading, *, max_rows: int, mask_unit: str | None, up_to: int = ANY_LENGTH[1], rank: int = 0, world: int = 1
-) -> Iterator[Batch]:
+    rows: RowSource, task: Task, reading: Reading, *, max_rows: int, mask_unit: str | None, mask_probability: float = 0.15,
+    carry: Sequence[str] = (), up_to: int = ANY_LENGTH[1], rank: int = 0, world: int = 1,
+) -> Iterator[Batch]:  # fmt: skip
     """Yield the same validation batches whenever asked: rows spread evenly over the shards, drawn and masked with epoch key "valid".
 
     Args:
@@ -220,7 +231,7 @@ def validation_batches(
         task: the task.
         reading: how rows become micro-batches.
         max_rows: most rows to read.
-        mask_unit: what to mask, or None for unmasked input.
+        mask_unit, mask_probability, carry: of the stage, see `Stage`; mask_unit None = unmasked input.
         up_to: tokens of the longest row to read: positions that no stage has trained yet say nothing.
         rank, world: this rank yields every world-th batch; the batches themselves do not depend on it.
     """
@@ -240,10 +251,10 @@ def validation_batches(
         return
     needed = np.sort(np.concatenate(parts))  # each row group is read once
     codes = None if mask_unit is None else _unit_codes(rows, groups[needed], mask_unit, reading.seed, VALID_EPOCH)
-    read = read_rows(rows, task, groups[needed], inside[needed], reading.seed, VALID_EPOCH)
+    read = _scored(read_rows(rows, task, groups[needed], inside[needed], reading.seed, VALID_EPOCH), task, carry)
     for part in parts:
         at = np.searchsorted(needed, part)
-        yield from _micro_batches(read.take(at), None if codes is None else codes[at], task, reading, VALID_EPOCH)
+        yield from _micro_batches(read.take(at), None if codes is None else codes[at], task, reading, mask_probability, VALID_EPOCH)
 
 
 def _unit_codes(rows: RowSource, groups: NDArray[np.int64], unit: str, seed: int, epoch: int | str) -> NDArray[np.int64]:
@@ -271,12 +282,19 @@ def read_rows(source: RowSource, task: Task, groups: NDArray[np.int64], rows: ND
     return read if stored.unit_labels is not None else replace(read, unit_labels=None, unit_kind=None)
 
 
-def _micro_batches(rows: Rows, codes: NDArray[np.int64] | None, task: Task, reading: Reading, epoch: int | str) -> Iterator[Batch]:
+def _scored(rows: Rows, task: Task, carry: Sequence[str]) -> Rows:
+    """Return the rows with the token labels that this stage scores: a token-level task's own, and those it carries."""
+    return replace(rows, token_labels={name: labels for name, labels in rows.token_labels.items() if name == task.name or name in carry})
+
+
+def _micro_batches(
+    rows: Rows, codes: NDArray[np.int64] | None, task: Task, reading: Reading, probability: float, epoch: int | str
+) -> Iterator[Batch]:
     """Cut rows into micro-batches, mask each (unless `codes` is None) and pad it."""
     for part in split_rows(rows.lengths, reading.device_tokens):
         few = rows.take(np.arange(part.start, part.stop))
         masked = None
         if codes is not None:
             masked = mask_rows(few, unit=codes[part], seed=reading.seed, epoch=epoch, vocab_size=reading.vocab_size,
-                               num_special=reading.num_special, mask_id=reading.mask_id, probability=reading.mask_probability)  # fmt: skip
+                               num_special=reading.num_special, mask_id=reading.mask_id, probability=probability)  # fmt: skip
         yield collate(few, masked, task_id=task.task_id, pad_id=reading.pad_id)

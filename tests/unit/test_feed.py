@@ -89,9 +89,9 @@ def sources(probability: float | None = None) -> dict[str, Source]:
     return out
 
 
-def feed(rank: int = 0, world: int = 1, *, lm_mode: str = "always", unit: str = "word", reading: Reading = READING, probability=None) -> PretrainFeed:
-    stages = [Stage(SEQUENCES[0], unit), Stage(SEQUENCES[1], unit)]
-    return PretrainFeed(sources(probability), stages, reading, lm_mode=lm_mode, rank=rank, world=world)
+def feed(rank: int = 0, world: int = 1, *, lm_mode: str = "always", unit: str = "word", masked: float = 0.15, probability=None) -> PretrainFeed:
+    stages = [Stage(SEQUENCES[0], unit, masked), Stage(SEQUENCES[1], unit, masked)]
+    return PretrainFeed(sources(probability), stages, READING, lm_mode=lm_mode, rank=rank, world=world)
 
 
 def steps_of(one: PretrainFeed) -> list:
@@ -127,7 +127,7 @@ def test_every_world_size_sees_the_same_global_batches(world):
 def test_the_mask_probability_is_the_share_of_targets():
     shares = {}
     for probability in (0.15, 0.4):
-        batches = [b for step in steps_of(feed(unit="basic", reading=replace(READING, mask_probability=probability))) for b in step.batches]
+        batches = [b for step in steps_of(feed(unit="basic", masked=probability)) for b in step.batches]
         shares[probability] = sum(b.target_ids.size for b in batches) / sum(int((b.lengths - 2).sum()) for b in batches)
     assert shares == {p: pytest.approx(p, abs=0.02) for p in shares}
 
