@@ -60,6 +60,8 @@ def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, S
     )
     lines += ["", "Lengths are of training rows, in tokens, special tokens included.", "", "## Class balance", ""]
     lines += _table(("task", "class: rows"), [(name, _value(t["classes"])) for name, t in tasks.items() if t.get("classes")])
+    if carried := [(name, of, _value(counts)) for name, t in tasks.items() for of, counts in t.get("carried", {}).items()]:
+        lines += ["", "## Token-level labels in other tasks' rows", "", *_table(("task", "carries", "label: tokens"), carried)]
     lines += ["", "## Left out, by reason", ""]
     lines += _table(
         ("task", "reason", "count"), [(n, reason, _value(c)) for n, t in tasks.items() for reason, c in sorted(t.get("drops", {}).items())]

@@ -27,7 +27,7 @@ from ernie_core.data.shards import write_shard
 from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, sha256_of, verified_path
 from ernie_core.schemas import Document, Sample
-from ernie_core.tasks.base import BuildContext, Task, all_tasks
+from ernie_core.tasks.base import BuildContext, Task, all_tasks, with_labels
 from ernie_core.tokenization import Tokenizer, load_tokenizer
 
 
@@ -72,7 +72,7 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     dropped, lines = tools.duplicates[first:end, 1].tolist(), tools.boilerplate.get(split.corpus, [])
     stages.ends("tables")
     documents_file = read_entry(folder, f"1-{split.number:05d}").file("documents")
-    keys = ("valid_share", "max_seq_len", "long_rows", "group_rows", "encodings", "tasks")
+    keys = ("valid_share", "max_seq_len", "long_rows", "group_rows", "encodings", "tasks", "carry")
     inputs = {
         "documents": documents_file.sha256, "duplicates": sha256_of(dropped), "boilerplate": sha256_of(list(lines)), "settings": sha256_of([plan.seed, *(plan.settings[k] for k in keys)]),
         "software": sha256_of({**software(plan.settings), "numpy": np.__version__, "pyarrow": pa.__version__}),
@@ -92,13 +92,29 @@ def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     tasks = all_tasks()
     files: list[FileEntry] = []
     facts: dict[str, Any] = {"boilerplate": {"lines": sum(taken for _, taken in cut), "documents": len(cut) - len(held)}}
+    labelled = _with_carried_labels(held, plan, tools)
+    stages.ends("carry")
     if attempt.last:
         _one_by_one(held, plan, tools, attempt)
     for task_name in sorted(plan.settings["tasks"]):
-        facts[task_name] = _build_task(tasks[task_name], held, split, plan, tools, files, stages)
+        documents = labelled if tasks[task_name].carries else held
+        facts[task_name] = _build_task(tasks[task_name], documents, split, plan, tools, files, stages)
     commit(folder, name, inputs, files, facts)
     stages.ends("write")
     return reasons
+
+
+def _with_carried_labels(held: Sequence[Document], plan: Plan, tools: Tools) -> Sequence[Document]:
+    """Return the documents with the labels of `prepare.carry` at their sentences."""
+    carry = plan.settings["carry"]
+    if not carry:
+        return held
+    tasks = [all_tasks()[name] for name in carry]
+    contexts = [_context(task, "train", plan.settings["max_seq_len"], plan, tools) for task in tasks]  # no label depends on the pool
+    return [
+        with_labels(document, [task.label_words(document, context) for task, context in zip(tasks, contexts, strict=True) if task.label_words])
+        for document in held
+    ]
 
 
 def _one_by_one(held: Sequence[Document], plan: Plan, tools: Tools, attempt: Attempt) -> None:
@@ -126,10 +142,10 @@ def _samples(task: Task, documents: Sequence[Document], subset: str, plan: Plan,
 
 def _context(task: Task, subset: str, max_seq_len: int, plan: Plan, tools: Tools) -> BuildContext:
     vocab = tools.tokenizer.vocab
-    options = task.complete(plan.settings["tasks"][task.name])
+    options = task.complete(plan.settings["tasks"].get(task.name, {}))
     return BuildContext(
         tools.tokenizer.encode_word, vocab.cls_id, vocab.sep_id, max_seq_len, plan.seed, tools.pools[subset], tools.lines, options,
-        tools.candidates.get(task.name, {}),
+        tools.candidates.get(task.name, {}), tuple(plan.settings["carry"]) if task.carries else (),
     )  # fmt: skip
 
 
@@ -143,7 +159,7 @@ def _build_task(
     facts: dict[str, Any] = {}
     for subset in SUBSETS:
         mine = [d for d in held if subset_of(d.doc_id, settings["valid_share"], plan.seed) == subset]
-        token_labels = [task.name] if task.level == "token" else []
+        token_labels = [task.name] if task.level == "token" else list(plan.settings["carry"]) if task.carries else []
         samples = list(_samples(task, mine, subset, plan, tools, drops))
         stages.ends(f"build {task.name}")
         rows = Rows.from_samples(samples, token_labels)
@@ -152,7 +168,7 @@ def _build_task(
         classes = task.classes(settings["tasks"][task.name])
         check_rows(
             rows, vocab_size=vocab.size, max_positions=longest_row(settings), sent_types=16, classes=classes if task.level == "sentence" else 0,
-            where=name, token_classes={task.name: classes}, pad_id=vocab.pad_id,
+            where=name, token_classes={other: all_tasks()[other].num_classes for other in token_labels}, pad_id=vocab.pad_id,
         )  # fmt: skip
         stages.ends("check")
         if len(rows):
@@ -166,8 +182,13 @@ def _build_task(
 
 def _row_facts(rows: Rows, task: Task, unk_id: int) -> dict[str, Any]:
     values = rows.token_labels[task.name] if task.level == "token" else rows.labels
-    labels, counts = np.unique(values[values >= 0], return_counts=True)
     return {
-        "rows": len(rows), "tokens": rows.num_tokens, "unknown": int(np.count_nonzero(rows.token_ids == unk_id)),
-        "classes": {str(label): int(n) for label, n in zip(labels.tolist(), counts.tolist(), strict=True)},
+        "rows": len(rows), "tokens": rows.num_tokens, "unknown": int(np.count_nonzero(rows.token_ids == unk_id)), "classes": _class_counts(values),
+        "carried": {name: _class_counts(column) for name, column in rows.token_labels.items() if name != task.name},
     }  # fmt: skip
+
+
+def _class_counts(values: NDArray[np.signedinteger[Any]]) -> dict[str, int]:
+    """Return how often each label but -1 occurs."""
+    labels, counts = np.unique(values[values >= 0], return_counts=True)
+    return {str(label): int(n) for label, n in zip(labels.tolist(), counts.tolist(), strict=True)}

@@ -127,7 +127,7 @@ def _near_named(near: Sequence[Resemblance], entries: Mapping[int, Entry], folde
 
 
 def task_facts(built: Mapping[int, Entry], tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return for each task: "rows", "tokens", "unknown" and "classes" of both subsets together and of each, and "drops" by reason."""
+    """Return for each task: "rows", "tokens", "unknown", "classes" and "carried" labels of both subsets together and of each, and "drops" by reason."""
     facts: dict[str, Any] = {}
     for task in sorted(tasks):
         parts = [built[number].facts[task] for number in sorted(built)]
@@ -140,10 +140,20 @@ def task_facts(built: Mapping[int, Entry], tasks: Mapping[str, Any]) -> dict[str
 
 
 def _sum(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    classes: Counter[str] = Counter()
-    for part in parts:
-        classes.update(part["classes"])
-    return {**{name: sum(p[name] for p in parts) for name in ("rows", "tokens", "unknown")}, "classes": dict(sorted(classes.items()))}
+    sums = {name: sum(p[name] for p in parts) for name in ("rows", "tokens", "unknown")}
+    carried = {name: _added([p["carried"][name] for p in parts]) for name in (parts[0]["carried"] if parts else {})}
+    return {**sums, "classes": _added([p["classes"] for p in parts]), "carried": carried}
+
+
+def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return counts added up by name.
+
+    Example: ``_added([{"0": 1}, {"0": 2, "1": 4}])`` -> ``{"0": 3, "1": 4}``.
+    """
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))
 
 
 def check_tasks(tasks: Mapping[str, Any], say: Say) -> None:

@@ -26,7 +26,8 @@ class Sentence:
 
     `words` join to the normalised text, white space included as words of its own; `original` is the same text with its
     original case, code point for code point. Units do not overlap and are sorted; words of entities carry no Unit when single-word
-    entities are tagged: those too are Units (end = start + 1, kind ENTITY).
+    entities are tagged: those too are Units (end = start + 1, kind ENTITY). `labels`: for each token-level task whose labels rows of other
+    tasks hold too (`BuildContext.carry`), a label per word, -1 = not scored; () for most.
 
     Example: words ("哈尔滨", "是", "黑龙江", "的", "省会", "，"), units (Unit(0, 1, ENTITY), Unit(2, 3, ENTITY)).
     """
@@ -34,6 +35,7 @@ class Sentence:
     words: tuple[str, ...]
     units: tuple[Unit, ...]
     original: str
+    labels: tuple[tuple[int, ...], ...] = ()
 
     @property
     def text(self) -> str:

@@ -61,7 +61,7 @@ class RankData:
 
     def _open(self, name: str, subset: str) -> ShardSet:
         config, heads = self._arguments["config"], self._arguments["heads"]
-        classes = {task: count for task, (level, count, _) in heads.items() if level == "token"}
+        classes = {task.name: task.num_classes for task in all_tasks().values() if task.level == "token"}
         check = partial(
             check_rows, vocab_size=config["vocab_size"], max_positions=config["max_position_embeddings"], sent_types=config["sent_type_vocab_size"],
             classes=heads[name][1] if self.tasks[name].level == "sentence" else 0, token_classes=classes, pad_id=self._vocab.pad_id,

@@ -96,6 +96,9 @@ class Prepare(Settings):
         {"knowledge_masking": {}, "next_sentence": {}, "sentence_reordering": {"max_segments": 3}, "token_document": {}},
         description="pretraining tasks to build rows for, each with its own options",
     )
+    carry: list[TaskName] = Field(
+        [], description="token-level tasks whose labels the rows of sentence_reordering and discourse_relation hold too, for pretrain.stages' carry"
+    )
 
     @property
     def longest_row(self) -> int:
@@ -106,6 +109,26 @@ class Prepare(Settings):
     def _long_rows_are_longer(self) -> Self:
         if self.long_rows is not None and self.long_rows.max_seq_len <= self.max_seq_len:
             raise ValueError(f"long_rows.max_seq_len {self.long_rows.max_seq_len} is not over max_seq_len {self.max_seq_len}")
+        return self
+
+    @field_validator("carry")
+    @classmethod
+    def _token_level(cls, carry: list[str]) -> list[str]:
+        from ernie_core.tasks.base import all_tasks
+
+        can = [name for name, task in all_tasks().items() if task.label_words is not None]
+        if wrong := [name for name in carry if name not in can]:
+            raise ValueError(f"{', '.join(wrong)}: only labels of single tokens are carried: {', '.join(sorted(can))}")
+        if len(set(carry)) < len(carry):
+            raise ValueError("a task stands there twice")
+        return carry
+
+    @model_validator(mode="after")
+    def _rows_that_carry(self) -> Self:
+        from ernie_core.tasks.base import all_tasks
+
+        if self.carry and not any(all_tasks()[name].carries for name in self.tasks):
+            raise ValueError(f"carry: none of the tasks has rows that can hold {', '.join(self.carry)}; take it out")
         return self
 
     @field_validator("filters")

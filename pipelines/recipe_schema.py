@@ -169,6 +169,7 @@ class Recipe(Settings):
                     "prepare.long_rows: the long stage trains all tasks together, which schedule sequential never does; set pretrain.long_share: 0"
                 )
             self._tasks_fit()
+            self._carry_fits()
             if self.pretrain.encoding not in self.prepare.encodings:
                 raise ValueError(f"pretrain.encoding: prepare.encodings does not write {self.pretrain.encoding}")
         for name, benchmark in (self.finetune.benchmarks if self.finetune else {}).items():
@@ -177,6 +178,17 @@ class Recipe(Settings):
                     f"finetune.benchmarks.{name}.max_seq_len: {benchmark.max_seq_len} is beyond the longest trained position, {self.trained_positions} (prepare.max_seq_len, prepare.long_rows)"
                 )
         return self
+
+    def _carry_fits(self) -> None:
+        """A stage may carry what the rows hold and what has entered: a head begins where its task does."""
+        assert self.pretrain is not None
+        entered: set[str] = set()
+        for number, stage in enumerate(self.pretrain.stages, 1):
+            entered |= set(self.pretrain.iterations) if self.pretrain.schedule == "multi_task" else set(stage.enter)
+            if absent := [name for name in stage.carry if name not in self.prepare.carry]:
+                raise ValueError(f"pretrain.stages: stage {number} carries {', '.join(absent)}, which prepare.carry does not put into the rows")
+            if early := [name for name in stage.carry if name not in entered]:
+                raise ValueError(f"pretrain.stages: stage {number} carries {', '.join(early)}, which has not entered by then")
 
     def _tasks_fit(self) -> None:
         """Compare what the tasks need with the model's shape and the rows."""

@@ -24,7 +24,7 @@ from corpus_prep.audit import audit
 from corpus_prep.segment import load_segmenter
 from ernie_core.data.rows import Rows
 from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
-from ernie_core.tasks.base import BuildContext, PoolSpan, Task
+from ernie_core.tasks.base import BuildContext, PoolSpan, Task, with_labels
 from ernie_core.tasks.pairs import spans
 
 jieba.setLogLevel(logging.WARNING)
@@ -225,6 +225,14 @@ def counted(task: Task, documents: Sequence[Document], options: Mapping[str, Any
 def built(task: Task, documents: Sequence[Document], ctx: BuildContext) -> tuple[list[Sample], Counter[str]]:
     drops: Counter[str] = Counter()
     return list(task.build(documents, ctx, drops)), drops
+
+
+def carrying(task: Task, documents: Sequence[Document], label: Task, ctx: BuildContext) -> list[Sample]:
+    """Rows of `task` that hold the labels of the token-level task `label` too."""
+    assert label.label_words is not None
+    labelled = [with_labels(document, [label.label_words(document, ctx)]) for document in documents]
+    options = task.complete({"per_class": None} if task.candidates else {})
+    return built(task, labelled, replace(ctx, options=options, candidates=counted(task, documents, options), carry=(label.name,)))[0]
 
 
 def segments_of(sample: Sample, column: Sequence[int]) -> Iterator[list[int]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, repeat
 from typing import Any, Protocol
 
 from ernie_core.errors import RecipeError, closest
@@ -18,8 +18,8 @@ MAX_UNIT_TOKENS = 8  # TASKS, Units: longer phrases and entities fall back to th
 
 Encode = Callable[[str], list[int]]
 Hook = Callable[[Sample, int], Sample]
-# token_ids, seg_labels, unit_labels, unit_kind of some text, without specials: one integer per token each
-Encoded = tuple[list[int], list[int], list[int], list[int]]
+# token_ids, seg_labels, unit_labels, unit_kind of some text and the labels that its sentences carry, without specials: one integer per token each
+Encoded = tuple[list[int], ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class BuildContext:
         frequent_lines: sentences' texts found in more than 0.5 % of documents.
         options: the task's own options from the recipe.
         candidates: of this task in the whole corpus, (source, class, bin) -> how many, see `Task.candidates`.
+        carry: the token-level tasks of `Sentence.labels`, in its order; rows hold them in `Sample.token_labels`.
     """
 
     encode: Encode
@@ -85,6 +86,7 @@ class BuildContext:
     frequent_lines: frozenset[str]
     options: Mapping[str, Any] = field(default_factory=dict)
     candidates: Mapping[tuple[str, int, str], int] = field(default_factory=dict)
+    carry: tuple[str, ...] = ()
 
 
 Builder = Callable[[Sequence[Document], BuildContext, Counter[str]], Iterator[Sample]]
@@ -113,6 +115,9 @@ class Task:
         long_rows: whether its rows may be as long as a recipe's long rows (`prepare.long_rows`). Tasks with negatives from the pool have
             none: pool and candidates are of the length of short rows, and a longer row would give its label away.
         sentence_types: how many segments its rows may tell apart.
+        label_words: of a token-level task: (document, context) -> for each sentence, in the order of the text, a label per word as its own
+            rows have them, so that rows of other tasks can hold them too (`prepare.carry`).
+        carries: whether rows of this sentence-level task hold text of one document only, so that they can hold such labels.
     """
 
     name: str
@@ -130,6 +135,8 @@ class Task:
     candidates: Callable[[Document, Mapping[str, Any]], Iterator[tuple[int, str]]] | None = None
     long_rows: bool = False
     sentence_types: int = 2
+    label_words: Callable[[Document, BuildContext], list[list[int]]] | None = None
+    carries: bool = False
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's defaults overlaid with a recipe's `options`.
@@ -201,7 +208,7 @@ _word_labels = _WordLabels()
 
 
 def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> Encoded:
-    """Return (token_ids, seg_labels, unit_labels, unit_kind) of consecutive sentences, without specials.
+    """Return (token_ids, seg_labels, unit_labels, unit_kind, and each of `Sentence.labels`) of consecutive sentences, without specials.
 
     Units of more than 8 tokens fall back to their words (TASKS, Units).
 
@@ -211,6 +218,7 @@ def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> Encoded:
     seg: list[int] = []
     unit: list[int] = []
     kind: list[int] = []
+    carried: tuple[list[int], ...] = tuple([] for _ in (sentences[0].labels if sentences else ()))
     for sentence in sentences:
         first = len(token_ids)
         words = list(map(encode, sentence.words))
@@ -219,6 +227,8 @@ def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> Encoded:
         seg.extend(chain.from_iterable(map(_word_labels.__getitem__, lengths)))
         unit += seg[first:]
         kind += [0] * (len(token_ids) - first)
+        for column, labels in zip(carried, sentence.labels, strict=True):
+            column.extend(chain.from_iterable(map(repeat, labels, lengths)))
         if not sentence.units:
             continue
         word_at = list(accumulate(lengths, initial=first))
@@ -227,7 +237,17 @@ def encode_sentences(sentences: Sequence[Sentence], encode: Encode) -> Encoded:
             if 0 < end - start <= MAX_UNIT_TOKENS:
                 unit[start:end] = _word_labels[end - start]
                 kind[start:end] = [u.kind] * (end - start)
-    return token_ids, seg, unit, kind
+    return token_ids, seg, unit, kind, *carried
+
+
+def with_labels(document: Document, columns: Sequence[Sequence[Sequence[int]]]) -> Document:
+    """Return a document whose sentences hold labels: of each task, for each sentence in the order of the text, a label per word.
+
+    Example: sentences of 2 and 1 words, ``[[[1, 0], [-1]]]`` -> labels ((1, 0),) and ((-1,),).
+    """
+    by_sentence = zip(*columns, strict=True)
+    paragraphs = tuple(tuple(replace(s, labels=tuple(map(tuple, next(by_sentence)))) for s in p) for p in document.paragraphs)
+    return replace(document, paragraphs=paragraphs)
 
 
 def merge(parts: Sequence[Encoded]) -> Encoded:
@@ -235,8 +255,7 @@ def merge(parts: Sequence[Encoded]) -> Encoded:
 
     Example: ([5, 6], [0, 1], [0, 1], [0, 0]) and ([7], [0], [0], [2]) -> ([5, 6, 7], [0, 1, 0], [0, 1, 0], [0, 0, 2]).
     """
-    token_ids, seg, unit, kind = (list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True))
-    return token_ids, seg, unit, kind
+    return tuple(list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True))
 
 
 def assemble(segments: Sequence[Encoded], context: BuildContext, label: int) -> Sample:
@@ -244,12 +263,14 @@ def assemble(segments: Sequence[Encoded], context: BuildContext, label: int) -> 
 
     Example: segments 5 6 | 7 -> token_ids [1, 5, 6, 2, 7, 2], sentence_type_ids [0, 0, 0, 0, 1, 1], seg_labels [-1, 0, 0, -1, 0, -1].
     """
-    sample = Sample([context.cls_id], [0], [], [-1], [-1], [-1], label)
-    for i, (ids, seg, unit, kind) in enumerate(segments):
+    sample = Sample([context.cls_id], [0], [], [-1], [-1], [-1], label, {name: [-1] for name in context.carry})
+    for i, (ids, seg, unit, kind, *carried) in enumerate(segments):
         sample.token_ids += [*ids, context.sep_id]
         sample.sentence_type_ids += [i] * (len(ids) + 1)
         sample.seg_labels += [*seg, -1]
         sample.unit_labels += [*unit, -1]
         sample.unit_kind += [*kind, -1]
+        for name, labels in zip(context.carry, carried, strict=True):
+            sample.token_labels[name] += [*labels, -1]
     sample.position_ids = list(range(len(sample.token_ids)))
     return sample

@@ -116,6 +116,16 @@ def _token_labels(piece: Piece, context: BuildContext) -> Iterator[int]:
         yield from [label] * len(context.encode(word))
 
 
+def label_words(document: Document, context: BuildContext) -> list[list[int]]:
+    """Return, for each sentence of a document, a label per word (`word_labels`).
+
+    Raises:
+        RecipeError: E-VOCAB-CASED.
+    """
+    check_uncased(context.encode)
+    return [word_labels(sentence) for paragraph in document.paragraphs for sentence in paragraph]
+
+
 TASK = Task(
     NAME,
     1,
@@ -126,4 +136,5 @@ TASK = Task(
     metric="average_precision",
     label_names=("lower case", "capitalised"),
     long_rows=True,
+    label_words=label_words,
 )

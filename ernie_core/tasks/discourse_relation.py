@@ -227,5 +227,5 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
 
 TASK = Task(
     NAME, 10, "sentence", 9, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.3; marked pairs after Sileo et al. 2019",
-    options={"connectives": "zh", "labels": "groups", "per_class": 1500}, count_classes=count_classes, candidates=count, name_labels=name_labels,
+    options={"connectives": "zh", "labels": "groups", "per_class": 1500}, count_classes=count_classes, candidates=count, name_labels=name_labels, carries=True,
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from ernie_core.schemas import Sentence, Unit
@@ -43,7 +43,8 @@ def cuts(sentence: Sentence, ends: Sequence[int]) -> list[Cut]:
 def kept(cut: Cut, ranges: Sequence[Range]) -> Sentence | None:
     """Return what is left of a part: the words within `ranges`, and the units whose words all stand side by side as before.
 
-    Where its beginning was taken away and had been a capital, what is left begins with one.
+    Where its beginning was taken away and had been a capital, what is left begins with one, and its first word, now the first of the
+    text, has no label in `Sentence.labels`.
 
     Args:
         cut: the part.
@@ -57,6 +58,7 @@ def kept(cut: Cut, ranges: Sequence[Range]) -> Sentence | None:
     words: list[str] = []
     units: list[Unit] = []
     original = ""
+    labels: list[list[int]] = [[] for _ in cut.sentence.labels]
     for start, end in ((cut.start + a, cut.start + b) for a, b in ranges):
         first, last = _place(cut.bounds, start), _place(cut.bounds, end)
         if first is None or last is None:
@@ -65,9 +67,13 @@ def kept(cut: Cut, ranges: Sequence[Range]) -> Sentence | None:
         units += [Unit(u.start + shift, u.end + shift, u.kind) for u in cut.sentence.units if first <= u.start and u.end <= last]
         words += cut.sentence.words[first:last]
         original += cut.sentence.original[start:end]
+        for kept_labels, column in zip(labels, cut.sentence.labels, strict=True):
+            kept_labels += column[first:last]
     if ranges and ranges[0][0] > 0 and cut.sentence.original[cut.start].isupper() and len(first_letter := original[:1].upper()) == 1:
         original = first_letter + original[1:]
-    return Sentence(tuple(words), tuple(units), original)
+    if ranges and ranges[0][0] > 0 and words:
+        labels = [[-1, *column[1:]] for column in labels]
+    return Sentence(tuple(words), tuple(units), original, tuple(map(tuple, labels)))
 
 
 def _place(bounds: Sequence[int], at: int) -> int | None:
@@ -83,4 +89,5 @@ def joined(sentences: Sequence[Sentence]) -> Sentence:
     """
     starts = list(accumulate((len(s.words) for s in sentences), initial=0))
     units = [Unit(u.start + first, u.end + first, u.kind) for s, first in zip(sentences, starts, strict=False) for u in s.units]
-    return Sentence(tuple(w for s in sentences for w in s.words), tuple(units), "".join(s.original for s in sentences))
+    labels = tuple(tuple(chain.from_iterable(columns)) for columns in zip(*(s.labels for s in sentences), strict=True))
+    return Sentence(tuple(w for s in sentences for w in s.words), tuple(units), "".join(s.original for s in sentences), labels)

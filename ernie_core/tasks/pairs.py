@@ -149,8 +149,7 @@ def head(text: Encoded, room: int) -> Encoded:
     end = min(room, len(text[0]))
     while 0 < end < len(text[0]) and text[2][end]:
         end -= 1
-    ids, seg, unit, kind = (column[:end] for column in text)
-    return ids, seg, unit, kind
+    return tuple(column[:end] for column in text)
 
 
 def tail(text: Encoded, room: int) -> Encoded:
@@ -161,5 +160,4 @@ def tail(text: Encoded, room: int) -> Encoded:
     start = max(0, len(text[0]) - room)
     while 0 < start < len(text[0]) and text[2][start]:
         start += 1
-    ids, seg, unit, kind = (column[start:] for column in text)
-    return ids, seg, unit, kind
+    return tuple(column[start:] for column in text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from ernie_core.schemas import Document, Sentence, Unit
@@ -11,12 +12,16 @@ from ernie_core.tasks.base import MAX_UNIT_TOKENS, BuildContext, Encoded, encode
 
 
 class Piece(NamedTuple):
-    """A sentence, or a part of one too long for a row: `sentence` holds the part, `whole` what it was cut from (mostly the same), from which word on."""
+    """A sentence, or a part of one too long for a row: `sentence` holds the part, `whole` what it was cut from (mostly the same), from which word on.
+
+    `number`: of the whole sentence in its document, from 0.
+    """
 
     sentence: Sentence
     whole: Sentence
     first_word: int
     encoded: Encoded
+    number: int
 
 
 def runs(document: Document, context: BuildContext, drops: Counter[str]) -> Iterator[list[Piece]]:
@@ -39,15 +44,14 @@ def runs(document: Document, context: BuildContext, drops: Counter[str]) -> Iter
 
 
 def _pieces(document: Document, context: BuildContext, limit: int, drops: Counter[str]) -> Iterator[Piece]:
-    for paragraph in document.paragraphs:
-        for sentence in paragraph:
-            encoded = encode_sentences((sentence,), context.encode)
-            if len(encoded[0]) > limit:
-                for first, end in _cut(sentence, context, limit, drops):
-                    part = _part(sentence, first, end)
-                    yield Piece(part, sentence, first, encode_sentences((part,), context.encode))
-            elif encoded[0]:
-                yield Piece(sentence, sentence, 0, encoded)
+    for number, sentence in enumerate(chain.from_iterable(document.paragraphs)):
+        encoded = encode_sentences((sentence,), context.encode)
+        if len(encoded[0]) > limit:
+            for first, end in _cut(sentence, context, limit, drops):
+                part = _part(sentence, first, end)
+                yield Piece(part, sentence, first, encode_sentences((part,), context.encode), number)
+        elif encoded[0]:
+            yield Piece(sentence, sentence, 0, encoded, number)
 
 
 def _cut(sentence: Sentence, context: BuildContext, limit: int, drops: Counter[str]) -> Iterator[tuple[int, int]]:

@@ -214,5 +214,5 @@ def permute(sample: Sample, draw_key: int) -> Sample:
 
 TASK = Task(
     "sentence_reordering", 3, "sentence", 9, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.2",
-    at_read=permute, options={"max_segments": 3}, count_classes=count_classes, long_rows=True, sentence_types=4,
+    at_read=permute, options={"max_segments": 3}, count_classes=count_classes, long_rows=True, sentence_types=4, carries=True,
 )  # fmt: skip

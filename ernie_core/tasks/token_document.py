@@ -6,6 +6,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ernie_core.schemas import Document, Sample
@@ -65,30 +66,47 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
     for document in documents:
         segments = list(runs(document, context, drops))
         drops["short_document"] += len(segments) < MIN_SEGMENTS
-        for window in windows(len(segments)):
-            vocabularies = [{word for piece in segments[i] for word in piece.sentence.words} for i in window]
-            num_segments_with = Counter(word for vocabulary in vocabularies for word in vocabulary)
-            for i in window:
-                labels = _labels(segments[i], num_segments_with, context)
-                if max(labels) < 0:
-                    drops["nothing_scored"] += 1
-                    continue
-                sample = assemble([merge([piece.encoded for piece in segments[i]])], context, -1)
-                sample.token_labels[NAME] = [-1, *labels, -1]
-                yield sample
+        for i, labels_of in _labelled(segments, context):
+            words = [
+                (word, label)
+                for piece, labels in zip(segments[i], labels_of, strict=True)
+                for word, label in zip(piece.sentence.words, labels, strict=True)
+            ]
+            labels = [label for word, label in words for _ in context.encode(word)]
+            if max(labels) < 0:
+                drops["nothing_scored"] += 1
+                continue
+            sample = assemble([merge([piece.encoded for piece in segments[i]])], context, -1)
+            sample.token_labels[NAME] = [-1, *labels, -1]
+            yield sample
 
 
-def _labels(segment: list[Piece], num_segments_with: Counter[str], context: BuildContext) -> list[int]:
-    """Return a label per token; a word in `n` segments of its window occurs in n - 1 others."""
-    labels: list[int] = []
-    for piece in segment:
-        frequent = bool(context.frequent_lines) and piece.whole.text in context.frequent_lines
-        for word in piece.sentence.words:
-            label = -1 if frequent or not is_scored(word) else int(num_segments_with[word] > 1)
-            labels += [label] * len(context.encode(word))
-    return labels
+def label_words(document: Document, context: BuildContext) -> list[list[int]]:
+    """Return, for each sentence of a document, the label that each of its words has in this task's own rows; -1 where no row holds it."""
+    found = [[-1] * len(sentence.words) for sentence in chain.from_iterable(document.paragraphs)]
+    segments = list(runs(document, context, Counter()))
+    for i, labels_of in _labelled(segments, context):
+        for piece, labels in zip(segments[i], labels_of, strict=True):
+            found[piece.number][piece.first_word : piece.first_word + len(labels)] = labels
+    return found
+
+
+def _labelled(segments: Sequence[list[Piece]], context: BuildContext) -> Iterator[tuple[int, list[list[int]]]]:
+    """Yield each segment's number and the labels of its pieces' words; a word in `n` segments of its window occurs in n - 1 others."""
+    for window in windows(len(segments)):
+        vocabularies = [{word for piece in segments[i] for word in piece.sentence.words} for i in window]
+        num_segments_with = Counter(word for vocabulary in vocabularies for word in vocabulary)
+        for i in window:
+            yield i, [_labels(piece, num_segments_with, context) for piece in segments[i]]
+
+
+def _labels(piece: Piece, num_segments_with: Counter[str], context: BuildContext) -> list[int]:
+    if context.frequent_lines and piece.whole.text in context.frequent_lines:
+        return [-1] * len(piece.sentence.words)
+    return [int(num_segments_with[word] > 1) if is_scored(word) else -1 for word in piece.sentence.words]
 
 
 TASK = Task(
-    NAME, 2, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision", label_names=("only here", "elsewhere too")
-)
+    NAME, 2, "token", 2, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.1", metric="average_precision", label_names=("only here", "elsewhere too"),
+    label_words=label_words,
+)  # fmt: skip

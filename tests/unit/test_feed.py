@@ -89,9 +89,11 @@ def sources(probability: float | None = None) -> dict[str, Source]:
     return out
 
 
-def feed(rank: int = 0, world: int = 1, *, lm_mode: str = "always", unit: str = "word", masked: float = 0.15, probability=None) -> PretrainFeed:
+def feed(
+    rank: int = 0, world: int = 1, *, lm_mode: str = "always", unit: str = "word", masked: float = 0.15, probability=None, reading: Reading = READING
+) -> PretrainFeed:
     stages = [Stage(SEQUENCES[0], unit, masked), Stage(SEQUENCES[1], unit, masked)]
-    return PretrainFeed(sources(probability), stages, READING, lm_mode=lm_mode, rank=rank, world=world)
+    return PretrainFeed(sources(probability), stages, reading, lm_mode=lm_mode, rank=rank, world=world)
 
 
 def steps_of(one: PretrainFeed) -> list:

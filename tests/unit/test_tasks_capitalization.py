@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from corpus_prep.sentences import split_sentences
 from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample
-from ernie_core.tasks.base import all_tasks
-from ernie_core.tasks.capitalization import label_of, mostly_capitals, word_labels
+from ernie_core.tasks.base import all_tasks, with_labels
+from ernie_core.tasks.capitalization import label_of, label_words, mostly_capitals, word_labels
 
 TASK = all_tasks()["capitalization"]
 
@@ -64,6 +64,38 @@ def test_labels_of_ten_thousand_words_are_found_again_from_raw_text(test_data: P
             words += sum(label >= 0 and seg == 0 for label, seg in zip(column(row), row.seg_labels, strict=True))
             at += len(part)
     assert words >= 10_000
+
+
+def test_rows_of_reordering_carry_labels_that_are_found_again_from_raw_text(test_data: Path) -> None:
+    words = 0
+    for lines in toy.bbc_articles(test_data, 100):
+        lines = [line for line in lines if line.isascii()]
+        expected = [label for line in lines for s in split_sentences(line) for label in brute_force(s)]
+        text = "".join("".join(line.split()) for line in lines).lower()
+        for row in toy.carrying(all_tasks()["sentence_reordering"], [article(lines)], TASK, context(max_seq_len=400)):
+            assert len(column(row)) == len(row.token_ids)
+            for ids, found in zip(toy.segments_of(row, row.token_ids), toy.segments_of(row, column(row)), strict=True):
+                at = text.index(toy.text_of(ids))
+                if text.count(toy.text_of(ids)) == 1:
+                    assert found == expected[at : at + len(found)]
+                    words += sum(label >= 0 for label in found)
+    assert words >= 10_000
+
+
+def test_a_relation_whose_marker_went_has_no_label_on_the_word_that_now_opens_it() -> None:
+    relation = all_tasks()["discourse_relation"]
+    page = Document("0" * 16, "bbc", "", "", ((toy.english("It rained all day in London."), toy.english("However, Anna went to Paris anyway.")),))
+    labelled = with_labels(page, [label_words(page, context())])
+    complete = relation.complete({"connectives": "en", "per_class": None})
+    rows, _ = toy.built(
+        relation, [labelled], context(options=complete, candidates=toy.counted(relation, [page], complete), carry=("capitalization",))
+    )
+    first, second = (
+        list(zip(toy.text_of(ids), found, strict=True))
+        for ids, found in zip(toy.segments_of(rows[0], rows[0].token_ids), toy.segments_of(rows[0], column(rows[0])), strict=True)
+    )
+    assert [label for _, label in first] == [-1] * 2 + [0] * 6 + [0] * 3 + [0] * 3 + [0] * 2 + [1] * 6 + [-1]
+    assert [label for _, label in second] == [-1] * 4 + [0] * 4 + [0] * 2 + [1] * 5 + [0] * 6 + [-1]
 
 
 @settings(max_examples=50)
