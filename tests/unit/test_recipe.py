@@ -310,7 +310,13 @@ def test_results_settings_hold_only_what_changes_results(tmp_path: Path) -> None
         load_recipe(path, ["root=elsewhere", "workers=0", "tracking.uri=http://x:1", "pretrain.skip_steps=1", "pretrain.workers=3"])
     )
     assert one != results_settings(load_recipe(path, ["pretrain.model.dropout=0.1"]))
-    assert one["pretrain"]["stages"][1] == {"enter": ["token_document"], "mask_unit": "entity", "mask_probability": None, "learning_rate": None, "carry": []}
+    assert one["pretrain"]["stages"][1] == {
+        "enter": ["token_document"],
+        "mask_unit": "entity",
+        "mask_probability": None,
+        "learning_rate": None,
+        "carry": [],
+    }
 
 
 def test_print_config_hides_passwords_and_marks_what_is_free(tmp_path: Path) -> None:
