@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ernie_core.model.attention import attention, fused, written_out
 
@@ -26,6 +27,28 @@ def test_both_give_the_same_values_and_gradients() -> None:
         found.append((out.detach(), q.grad, k.grad, v.grad))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=str)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_each_kernel_behind_the_fused_one_has_the_written_out_ones_gradients(backend: SDPBackend, precision: torch.dtype) -> None:
+    found = []
+    for attend in (written_out, fused):
+        *inner, bias = inputs(CPU)
+        q, k, v = (tensor.detach().to(precision).requires_grad_() for tensor in inner)
+        with sdpa_kernel(backend):
+            attend(q, k, v, bias, 0.1, None, 3).float().square().sum().backward()
+        found.append((q.grad, k.grad, v.grad))
+    bound = 1e-5 if precision == torch.float32 else 0.05
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=bound, rtol=bound)
+
+
+@pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)], ids=str)
+def test_under_dropout_the_fused_gradients_are_those_of_the_weights_that_were_kept(device: torch.device) -> None:
+    *inner, bias = inputs(device)
+    q, k, v = (tensor.detach()[:2, :1, :5, :2].double().requires_grad_() for tensor in inner)
+    assert torch.autograd.gradcheck(lambda q, k, v: fused(q, k, v, bias[:2, ..., :5], 0.5, 7, 1), (q, k, v))
 
 
 @pytest.mark.parametrize("device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)], ids=str)
