@@ -147,6 +147,7 @@ def validation_metrics(task: str, found: Mapping[str, Evaluation], *, masked: bo
         metrics |= {
             f"valid/{task}/{name}": value for name, value in (("average_precision", own.average_precision), ("auc", own.auc)) if value is not None
         }
+        metrics |= {f"valid/{task}/{name}": value for name, value in own.figures.items()}
     return metrics
 
 
@@ -168,6 +169,8 @@ def validation_line(step: int, tasks: Sequence[str], metrics: Mapping[str, Any])
             shown += [f"lm_loss: {lm_loss:.6f}", f"global ppl: {math.exp(min(lm_loss, EXP_LIMIT)):.3f}"]
         if f"valid/{task}/acc" in metrics:
             shown.append(f"{accuracy_name(task)}: {metrics[f'valid/{task}/acc']:.6f}")
-        shown += [f"{name}: {metrics[f'valid/{task}/{name}']:.6f}" for name in ("average_precision", "auc") if f"valid/{task}/{name}" in metrics]
+        said = {f"valid/{task}/{name}" for name in ("lm_loss", "lm_ppl", "lm_acc", "loss", "acc", "acc_masked")}
+        others = [name for name in metrics if name.startswith(f"valid/{task}/") and name not in said]
+        shown += [f"{name.rsplit('/', 1)[1]}: {metrics[name]:.6f}" for name in others]
         parts.append(f"{task}: " + ", ".join(shown))
     return ", ".join(parts)

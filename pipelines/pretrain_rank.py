@@ -198,11 +198,13 @@ class _Rank:
         """Measure every task that has entered: on masked input (loss of the LM head, `_masked`) and unmasked (the headline)."""
         entered = [name for earlier in self.arguments["stages"][: stage + 1] for name in earlier["enter"]]
         metrics: dict[str, float] = {}
+        figures = {name: task.figures for name, task in self.data.tasks.items() if task.figures is not None}
+        precision = self.settings["precision"]
         for name in entered:
             for unit in (self.feed.stages[stage].mask_unit, None):
                 if unit is None and name not in self.arguments["heads"]:
                     continue
-                found = evaluate(self.model, self.data.validation(name, stage, unit), worker=self.worker, precision=self.settings["precision"])
+                found = evaluate(self.model, self.data.validation(name, stage, unit), worker=self.worker, precision=precision, figures=figures)
                 metrics |= validation_metrics(name, found, masked=unit is not None)
         if self.journal is not None:
             self.journal.log(step, metrics)

@@ -10,6 +10,9 @@ from functools import cached_property
 from itertools import accumulate, chain, repeat
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ernie_core.errors import RecipeError, closest
 from ernie_core.registry import scan
 from ernie_core.schemas import Document, Sample, Sentence
@@ -89,6 +92,7 @@ class BuildContext:
     carry: tuple[str, ...] = ()
 
 
+Figures = Callable[[NDArray[np.int64], NDArray[np.int64]], dict[str, float]]
 Builder = Callable[[Sequence[Document], BuildContext, Counter[str]], Iterator[Sample]]
 
 
@@ -117,6 +121,7 @@ class Task:
         sentence_types: how many segments its rows may tell apart.
         label_words: of a token-level task: (document, context) -> for each sentence, in the order of the text, a label per word as its own
             rows have them, so that rows of other tasks can hold them too (`prepare.carry`).
+        figures: further figures of its validation: (labels, predicted classes) of rows -> name -> value; None where accuracy says it all.
         carries: whether rows of this sentence-level task hold text of one document only, so that they can hold such labels.
     """
 
@@ -137,6 +142,7 @@ class Task:
     sentence_types: int = 2
     label_words: Callable[[Document, BuildContext], list[list[int]]] | None = None
     carries: bool = False
+    figures: Figures | None = None
 
     def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's defaults overlaid with a recipe's `options`.

@@ -13,6 +13,9 @@ from itertools import accumulate, combinations, islice, pairwise, permutations
 from math import factorial
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
@@ -212,7 +215,27 @@ def permute(sample: Sample, draw_key: int) -> Sample:
     )  # fmt: skip
 
 
+def figures(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float]:
+    """Return the accuracy on rows of n segments, "acc_2", "acc_3", …, whose chance is 1/n!, and "acc_pairs", the share of pairs of segments in the right order.
+
+    A predicted order of another number of segments has no pair right.
+
+    Example: labels (1, 3), predicted (1, 4), orders (0, 1) and (0, 2, 1) -> {"acc_2": 1.0, "acc_3": 0.0, "acc_pairs": 0.75}.
+    """
+    orders, guesses = (list(map(order_of, column.tolist())) for column in (labels, predicted))
+    found: dict[str, float] = {}
+    sizes = np.array([len(order) for order in orders])
+    for n in np.unique(sizes).tolist():
+        found[f"acc_{n}"] = float((labels == predicted)[sizes == n].mean())
+    right = [
+        len(guess) == len(order) and (order[a] < order[b]) == (guess[a] < guess[b])
+        for order, guess in zip(orders, guesses, strict=True)
+        for a, b in combinations(range(len(order)), 2)
+    ]
+    return {**found, "acc_pairs": sum(right) / len(right)} if right else found
+
+
 TASK = Task(
     "sentence_reordering", 3, "sentence", 9, build, "Sun et al. 2020 (ERNIE 2.0), section 4.2.2",
-    at_read=permute, options={"max_segments": 3}, count_classes=count_classes, long_rows=True, sentence_types=4, carries=True,
+    at_read=permute, options={"max_segments": 3}, count_classes=count_classes, long_rows=True, sentence_types=4, carries=True, figures=figures,
 )  # fmt: skip

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ernie_core.data.batches import Batch
 from ernie_core.failpoints import failpoint
 from ernie_core.model.embeddings import TorchBatch
 from ernie_core.model.heads import LM
+from ernie_core.tasks.base import Figures
 from ernie_core.training.precision import autocast
 from ernie_core.training.worker import Worker
 
@@ -33,6 +34,7 @@ class Evaluation:
         accuracy: share of right classes.
         count: scored items.
         average_precision, auc: of class 1 against class 0, where the head has two classes, is not the masked LM, and both classes occur.
+        figures: the task's own, see `Task.figures`.
     """
 
     loss: float
@@ -42,9 +44,12 @@ class Evaluation:
     count: int
     average_precision: float | None
     auc: float | None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
-def evaluate(model: nn.Module, batches: Iterable[Batch], *, worker: Worker, precision: str) -> dict[str, Evaluation]:
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], *, worker: Worker, precision: str, figures: Mapping[str, Figures] | None = None
+) -> dict[str, Evaluation]:
     """Evaluate this rank's share of the batches, without dropout; every rank gets the figures of all.
 
     Args:
@@ -52,16 +57,19 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], *, worker: Worker, prec
         batches: this rank's share, maybe none.
         worker: this rank.
         precision: see `precision.autocast`.
+        figures: loss name -> its task's further figures (`Task.figures`).
 
     Returns:
         Loss name -> figures; names without a scored item on any rank are left out.
     """
     source: Any = model
+    wanted = figures or {}
     names: Sequence[str] = source.loss_names
     sums = torch.zeros(len(names), 4, dtype=torch.float64)  # loss, correct, count, batches' ppl
     num_batches = torch.zeros(len(names), dtype=torch.float64)
     scores: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     labels: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
+    predicted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
     for batch in batches:
         with torch.no_grad(), autocast(precision, worker.device):
             losses = source.losses(TorchBatch.from_numpy(batch, worker.device), None)
@@ -73,18 +81,24 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], *, worker: Worker, prec
             total = loss.sum.item()  # waits for the device, once a loss and batch: evaluation only
             sums[i] += torch.tensor([total, loss.correct.item(), loss.count, _exp(total / loss.count)], dtype=torch.float64)
             num_batches[i] += 1
-            if name != LM and loss.logits.shape[1] == 2:
+            ranked, further = name != LM and loss.logits.shape[1] == 2, name in wanted
+            if ranked:
                 scores[name].append((loss.logits[:, 1] - loss.logits[:, 0]).cpu().numpy())
+            if further:
+                predicted[name].append(loss.logits.argmax(-1).cpu().numpy())
+            if ranked or further:
                 labels[name].append(loss.labels.cpu().numpy())
     sums, num_batches = _summed(sums, worker), _summed(num_batches, worker)
     found = {}
     for i, name in enumerate(names):
         all_scores = _gathered(scores[name], np.dtype(np.float32), worker)
         all_labels = _gathered(labels[name], np.dtype(np.int64), worker)
+        all_predicted = _gathered(predicted[name], np.dtype(np.int64), worker)
         total, correct, count, ppl = sums[i].tolist()
         if count:
-            ap, auc = _ranking(all_scores, all_labels)
-            found[name] = Evaluation(total / count, ppl / num_batches[i].item(), _exp(total / count), correct / count, int(count), ap, auc)
+            ap, auc = _ranking(all_scores, all_labels) if len(all_scores) else (None, None)
+            own = wanted[name](all_labels, all_predicted) if name in wanted else {}
+            found[name] = Evaluation(total / count, ppl / num_batches[i].item(), _exp(total / count), correct / count, int(count), ap, auc, own)
     return found
 
 

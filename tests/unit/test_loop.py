@@ -233,12 +233,15 @@ def ranked_evaluation(folder: Path, worker: Worker) -> None:
     model = ErnieForPretraining(make_config(), HEADS, seed=1)
     whole = make_batch("evaluation", task_id=2)
     parts = [take(whole, slice(0, 2)), take(whole, slice(2, 6))][worker.rank :: worker.world]
-    found = evaluate(model, parts, worker=worker, precision="fp32")["token_document"]
-    save_file({"found": torch.tensor(dataclasses.astuple(found), dtype=torch.float64)}, folder / f"rank{worker.rank}-{worker.world}")
+    figures = {"token_document": lambda labels, predicted: {"of_ones": float((predicted == labels)[labels == 1].mean())}}
+    found = dataclasses.asdict(evaluate(model, parts, worker=worker, precision="fp32", figures=figures)["token_document"])
+    values = [*found.pop("figures").values(), *found.values()]
+    save_file({"found": torch.tensor(values, dtype=torch.float64)}, folder / f"rank{worker.rank}-{worker.world}")
 
 
 def test_every_rank_gets_the_evaluation_of_all_ranks(tmp_path: Path) -> None:
     assert processes(ranked_evaluation, tmp_path, 1) + processes(ranked_evaluation, tmp_path, 3) == [0] * 4  # the third rank has no batch
     alone = load_file(tmp_path / "rank0-1")["found"]
+    assert len(alone) == 8
     for rank in range(3):
         torch.testing.assert_close(load_file(tmp_path / f"rank{rank}-3")["found"], alone, rtol=1e-12, atol=0)

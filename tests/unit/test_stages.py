@@ -11,6 +11,7 @@ from ernie_core.data.shards import ShardSet
 from ernie_core.errors import RecipeError
 from ernie_core.manifest import read_manifest
 from pipelines.pretrain import resolved_stages, stage_table
+from pipelines.pretrain_rank import LOG_NAME
 from pipelines.recipe import load_recipe
 
 STAGES = """
@@ -59,6 +60,9 @@ def test_a_stage_carries_the_losses_it_names_and_has_its_own_rate_and_masking(tm
     carried = read_manifest(run / "prepare").facts["tasks"]["sentence_reordering"]["carried"]
     assert list(carried) == ["capitalization", "token_document"]
     assert carried["capitalization"]["0"] > carried["capitalization"]["1"] > 0
+    last = points(run)[-1]["metrics"]
+    assert 0 <= last["valid/sentence_reordering/acc_2"] <= 1
+    assert f"acc_pairs: {last['valid/sentence_reordering/acc_pairs']:.6f}" in (run / "pretrain" / LOG_NAME).read_text()
     table = [line.split() for line in said if line.startswith("pretrain: ")]
     row = next(line for line in table if line[1:3] == ["2", "6"])
     assert row[1:] == ["2", "6", "word", "40%", "0.0002", "capitalization", "-", "-", "-", "6"]

@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tasks_helper as toy
 from hypothesis import given, settings
@@ -43,6 +44,12 @@ def test_classes_count_the_orders_of_one_to_m_segments_lexicographically() -> No
     assert len(orders) == 33 == TASK.classes({"max_segments": 4})
     assert [order_of(label) for label in range(33)] == orders
     assert [class_offset(n) for n in (1, 2, 3, 4)] == [0, 1, 3, 9]
+
+
+def test_accuracy_is_told_apart_by_the_number_of_segments_and_by_pairs() -> None:
+    labels, predicted = np.array([1, 2, 3, 3, 8]), np.array([1, 1, 3, 4, 2])
+    assert TASK.figures is not None
+    assert TASK.figures(labels, predicted) == {"acc_2": 0.5, "acc_3": pytest.approx(1 / 3), "acc_pairs": pytest.approx((1 + 0 + 3 + 2 + 0) / 11)}
 
 
 @given(samples(), st.integers(0, 2**64 - 1))
