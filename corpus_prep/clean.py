@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, repeat
 
+from corpus_prep.paragraphs import is_whole
 from corpus_prep.readers.base import RawDocument, join_words
 from ernie_core.normalise import Normaliser
 from ernie_core.seeding import key
 
-_ESCAPE = re.compile(r"\\[nrt]")
+_ESCAPE, _LINE_ESCAPE = re.compile(r"\\[nrt]"), re.compile(r"(?:\\[nr])+")
 _NEED_FIRST = ("qa", "query", "pair")
 """Kinds whose first paragraph is what the others answer: nothing without it, nor alone."""
 
@@ -22,7 +23,7 @@ class CleanDocument:
     """A document after normalisation. `doc_id`: 16 hex digits of its paragraphs alone, so equal texts have equal ids.
 
     `paragraphs` and `heading`, the title, are (lower-cased, original case) pairs, equal in length code point for code point; `kind`, `roles` and `label` are
-    those of `schemas.Document`; `words` are a paragraph's words where its file had them cut, joining to the lower-cased text, or ().
+    those of `schemas.Document`; `words` are a paragraph's words where its file had them cut, joining to the lower-cased text, or (); `cut_lines` are paragraphs left out as no whole lines.
     """
 
     doc_id: str
@@ -33,6 +34,7 @@ class CleanDocument:
     roles: tuple[str, ...] = ()
     label: str = ""
     words: tuple[tuple[str, ...], ...] = ()
+    cut_lines: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -44,14 +46,15 @@ class CleanDocument:
         return [lower for lower, _ in self.paragraphs]
 
 
-def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, escapes: bool = False) -> CleanDocument | None:
+def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, escapes: bool = False, whole_lines: bool = False) -> CleanDocument | None:
     """Return the document normalised, or None if no text is left (of a question, query or pair: nothing to go with it).
 
     Args:
         raw: as read.
         normaliser: of the run.
         html_entities: replace entities such as ``&nbsp;`` and ``&#20320;`` by their characters first.
-        escapes: replace a written-out ``\\n``, ``\\r`` or ``\\t`` by a space first.
+        escapes: let a written-out ``\\n`` or ``\\r`` end a paragraph of running text first, and replace others, and ``\\t``, by a space.
+        whole_lines: leave out paragraphs of running text that do not begin and end as text does, see `paragraphs.is_whole`.
 
     Example: paragraphs ("　Ａ股上涨。", "") -> (("a股上涨。", "A股上涨。"),).
     """
@@ -60,15 +63,21 @@ def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, esca
         text = html.unescape(text) if html_entities else text
         return _ESCAPE.sub(" ", text) if escapes else text
 
-    given = zip(raw.paragraphs, raw.words or repeat(()), strict=False)
+    is_text = raw.kind == "text"
+    texts = [t for p in raw.paragraphs for t in _LINE_ESCAPE.split(p)] if escapes and is_text and not raw.words else raw.paragraphs
+    given = zip(texts, raw.words or repeat(()), strict=False)
     found = [_paragraph(unescape(text), tuple(map(unescape, words)), normaliser) for text, words in given]
     kept = [i for i, (pair, _) in enumerate(found) if pair[0]]
+    cut = [i for i in kept if whole_lines and is_text and not is_whole(found[i][0][0])]
+    kept = [i for i in kept if i not in cut] if cut else kept
     if not kept or (raw.kind in _NEED_FIRST and (kept[0] > 0 or len(kept) < 2)):
         return None
     paragraphs = tuple(found[i][0] for i in kept)
     roles, words = (tuple(raw.roles[i] for i in kept) if raw.roles else ()), (tuple(found[i][1] for i in kept) if raw.words else ())
     doc_id = content_id([lower for lower, _ in paragraphs])
-    return CleanDocument(doc_id, raw.work, normaliser(unescape(raw.title)), paragraphs, raw.kind, roles, raw.label, words)
+    return CleanDocument(
+        doc_id, raw.work, normaliser(unescape(raw.title)), paragraphs, raw.kind, roles, raw.label, words, tuple(found[i][0][0] for i in cut)
+    )
 
 
 def _paragraph(text: str, words: tuple[str, ...], normaliser: Normaliser) -> tuple[tuple[str, str], tuple[str, ...]]:

@@ -110,6 +110,14 @@ def _repeated(pieces: Sequence[str]) -> float:
     return repeated / total if total else 0.0
 
 
+def longest_line(document: Measured) -> float:
+    """Return the characters of the longest paragraph: pages whose paragraphs were lost, and digests run together, have long ones.
+
+    Example: paragraphs ("你好。", "a b") -> ``3``.
+    """
+    return max(map(len, document.paragraphs), default=0)
+
+
 def top_char(document: Measured) -> float:
     """Return the share of the most frequent character, white space left out.
 
@@ -158,6 +166,7 @@ FILTERS = {
     for f in (
         Filter("min_chars", num_chars, True, 1e9, "characters in a document, at least"),
         Filter("max_chars", num_chars, False, 1e9, "characters in a document, at most"),
+        Filter("max_line_chars", longest_line, False, 1e9, "characters in a document's longest paragraph, at most"),
         Filter("min_language_share", language_share, True, 1.0, "share of the corpus's script among a document's letters, at least"),
         Filter("max_repeated_sentences", repeated_sentences, False, 1.0, "share of a document's characters in sentences it repeats, at most"),
         Filter("max_repeated_lines", repeated_lines, False, 1.0, "share of a document's characters in paragraphs it repeats, at most"),

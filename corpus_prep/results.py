@@ -29,7 +29,7 @@ from ernie_core.vocab import Vocab
 Say = Callable[[str], None]
 MIN_REJECTS = 10  # fewer unreadable documents never stop a preparation
 UNKNOWN_WARN, UNKNOWN_STOP = 0.05, 0.30  # share of [UNK] among the tokens (reliability F51)
-_COUNTS = ("read", "kept", "empty", "rejected", "unsampled", "duplicates", "dropped_characters")
+_COUNTS = ("read", "kept", "empty", "rejected", "unsampled", "duplicates", "dropped_characters", "cut_lines")
 _MAX_NAMED = 50
 
 
@@ -69,8 +69,8 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
 
     "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each,
     "filtered_documents" three of each filter, "near_duplicate_documents" up to 50 with the document that stays, three of them with
-    what they begin with, "boilerplate" up to 50 lines of each corpus, "text_shares" how much of all characters is whose. A document with nothing but boilerplate is filtered by
-    "boilerplate_share"; "boilerplate_lines" counts paragraphs taken out.
+    what they begin with, "boilerplate" up to 50 lines of each corpus, "cut_line_samples" three, "text_shares" how much of all characters is whose. A document with nothing but boilerplate is filtered by
+    "boilerplate_share"; "boilerplate_lines" and "cut_lines" count paragraphs taken out.
 
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
@@ -79,6 +79,7 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
     contaminated_by: Counter[str] = Counter()
     filtered_by: Counter[str] = Counter()
     samples: dict[str, list[Any]] = {}
+    cut: dict[str, list[str]] = {}
     resembling = Counter(found.left_out[0] for found in tables.near)
     ordered = [entries[number].facts for number in sorted(entries)]
     for number, facts in zip(sorted(entries), ordered, strict=True):
@@ -94,6 +95,7 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
         counts.update(filtered=sum(facts["filtered"].values()))
         contaminated_by.update(facts["contaminated"])
         filtered_by.update(facts["filtered"])
+        cut[facts["source"]] = (cut.get(facts["source"], []) + facts["cut_line_samples"])[:MAX_SAMPLES]
         for name, documents in facts["filtered_documents"].items():
             samples[name] = (samples.get(name, []) + documents)[:MAX_SAMPLES]
     total: Counter[str] = Counter()
@@ -107,6 +109,7 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
         "text_shares": {source: n / max(1, sum(tables.chars.values())) for source, n in tables.chars.items()},
         "near_duplicate_documents": _near_named(tables.near[:_MAX_NAMED], entries, folder),
         "boilerplate": {source: lines[:_MAX_NAMED] for source, lines in tables.boilerplate.items()},
+        "cut_line_samples": {source: lines for source, lines in cut.items() if lines},
     }  # fmt: skip
 
 

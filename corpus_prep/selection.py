@@ -39,8 +39,8 @@ class Selection:
         token_counts: basic token -> occurrences in the kept documents and their titles.
         stream: tokens of `kept` and of those left out after them, see `places`.
         places: the number of each kept document in `stream`.
-        facts: "read" and each of OUTCOMES, the last two by name of filter and benchmark; "dropped_characters", invisible ones; "rejects", "contaminated_documents" and
-            "filtered_documents" name some of them.
+        facts: "read" and each of OUTCOMES, the last two by name of filter and benchmark; "dropped_characters", invisible ones; "cut_lines", no whole ones; "rejects", "contaminated_documents",
+            "filtered_documents" and "cut_line_samples" name some of them.
     """
 
     kept: list[CleanDocument]
@@ -59,15 +59,15 @@ def select_documents(
         split: its records are read in order.
         pieces: bytes of its parts.
         contamination: runs of benchmark texts.
-        settings: "html_entities", "escapes", "to_simplified", "filters", "language", as in the recipe.
+        settings: "html_entities", "escapes", "whole_lines", "to_simplified", "filters", "language", as in the recipe.
         stages: counts the time of "read", "clean" and "compare".
 
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
     """
     stages = stages or Stages()
-    counters = ("read", "rejected", "empty", "unsampled", "duplicates", "dropped_characters")
-    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, **dict.fromkeys(counters, 0)}
+    counters = ("read", "rejected", "empty", "unsampled", "duplicates", "dropped_characters", "cut_lines")
+    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, **dict.fromkeys(counters, 0), "cut_line_samples": []}
     held, rejects = _distinct(split, pieces, settings, facts, stages)
     stream = token_stream([document.lowered for document in held])
     titles = token_stream([[document.title] for document in held])
@@ -111,7 +111,7 @@ def _distinct(
             rejects.append(asdict(raw))
             continue
         facts["dropped_characters"] += sum(map(num_dropped, raw.paragraphs))
-        document = clean(raw, normaliser, html_entities=settings["html_entities"], escapes=settings["escapes"])
+        document = clean(raw, normaliser, **{name: settings[name] for name in ("html_entities", "escapes", "whole_lines")})
         if document is None:
             facts["empty"] += 1
         elif not sampled(document.doc_id, split.share):
@@ -120,6 +120,8 @@ def _distinct(
             facts["duplicates"] += 1
         else:
             unique[document.doc_id] = document
+            facts["cut_lines"] += len(document.cut_lines)
+            facts["cut_line_samples"] += [printable(line) for line in document.cut_lines[: MAX_SAMPLES - len(facts["cut_line_samples"])]]
         stages.ends("clean")
     return list(unique.values()), rejects
 

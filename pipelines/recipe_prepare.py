@@ -76,10 +76,17 @@ class Prepare(Settings):
     gazetteer: str | None = Field(None, description="a file of names, one a line, that are entities wherever they stand between borders of words")
     to_simplified: bool = Field(False, description="turn traditional Chinese characters into simplified ones, here and wherever the model is used")
     html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
-    escapes: bool = Field(False, description="replace a written-out \\n, \\r or \\t (a backslash and a letter, as scraped text has them) by a space")
+    escapes: bool = Field(
+        False,
+        description="let a written-out \\n or \\r (a backslash and a letter, as scraped text has them) end a paragraph, and take a \\t for a space",
+    )
+    whole_lines: bool = Field(
+        False,
+        description="take out lines of running text that do not begin and end as text does: headings, captions, menus, list items, what was cut off; for web pages",
+    )
     filters: dict[FilterName, float] = Field(
         {},
-        description="leave poor documents out: min_chars, max_chars, min_language_share, max_repeated_sentences, max_repeated_lines, max_repeated_runs, max_top_char, max_top_run, each with its number",
+        description="leave poor documents out: min_chars, max_chars, min_language_share, max_repeated_sentences, max_repeated_lines, max_repeated_runs, max_line_chars, max_top_char, max_top_run, each with its number",
     )
     near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = Field(
         None, description="leave out documents that resemble an earlier one at least so much (Jaccard, 5-token runs; estimated, 0.8 is usual)"

@@ -21,7 +21,9 @@ import jieba
 from hypothesis import strategies as st
 
 from corpus_prep.audit import audit
+from corpus_prep.readers.base import RawDocument
 from corpus_prep.segment import load_segmenter
+from corpus_prep.splits import documents, plan_splits, read_split
 from ernie_core.data.rows import Rows
 from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task, with_labels
@@ -87,11 +89,24 @@ def news_pages(data: Path, count: int) -> list[dict[str, Any]]:
 
 
 def segmented_news(data: Path, count: int) -> list[Document]:
-    """`news_documents` with the words of our segmenter, all sentences cut by one call."""
-    plain = news_documents(data, count, tuple)
+    """`news_documents` with the words of our segmenter."""
+    return _segmented(lambda words_of: news_documents(data, count, words_of))
+
+
+def _segmented(documents_by: Callable[[Callable[[str], tuple[str, ...]]], list[Document]]) -> list[Document]:
+    """Documents with the words of our segmenter, all sentences cut by one call."""
+    plain = documents_by(tuple)
     texts = list({lower(s.original) for d in plain for s in [*filter(None, [d.heading]), *(s for p in d.paragraphs for s in p)]})
     cut = dict(zip(texts, map(tuple, load_segmenter().words(texts)), strict=True))
-    return news_documents(data, count, cut.__getitem__)
+    return documents_by(cut.__getitem__)
+
+
+def segmented_articles(data: Path) -> list[Document]:
+    """LCTT's technology articles, with the words of our segmenter."""
+    corpus = {"reader": "markdown", "path": str(data / "raw_zh_lctt" / "*.tar.gz"), "archives": True, "members": "**/*.md"}
+    (split,) = plan_splits({"lctt": corpus}, 1 << 30)
+    raw = {a.title: [p for p in a.paragraphs if p.strip()] for a in documents(split, read_split(split)[0]) if isinstance(a, RawDocument) and a.title}
+    return _segmented(lambda words_of: [document("lctt", title, paragraphs, words_of) for title, paragraphs in raw.items()])
 
 
 def news_documents(data: Path, count: int, words_of: Callable[[str], tuple[str, ...]] = by_jieba) -> list[Document]:

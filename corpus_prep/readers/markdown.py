@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from corpus_prep.framing import WHOLE
+from corpus_prep.paragraphs import paragraphs
 from corpus_prep.readers.base import Option, Options, RawDocument, Reader, Record, join_lines
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _parse(record: Record, options: Options) -> Iterator[RawDocument]:
     for before, token in zip([None, *tokens], tokens, strict=False):
         tables += token.nesting if token.type in {"table_open", "table_close"} else 0
         if token.type in {"fence", "code_block"} and options["code"] == "text":
-            found += token.content.split("\n")
+            found += paragraphs(token.content, "wrapped")
         elif token.type == "inline" and not tables:
             text, linked = _inline(token.children or [])
             if linked >= MOSTLY_LINKS * len(text):
@@ -74,7 +75,11 @@ def _inline(children: Sequence[Token]) -> tuple[str, int]:
 MARKDOWN = Reader(
     "markdown",
     "Markdown files, a document each; code, tables, images and link lists are left out",
-    {"code": Option("drop", "code blocks: drop; text: keep their lines as paragraphs, where a whole text stands in one", ("drop", "text"))},
+    {
+        "code": Option(
+            "drop", "code blocks: drop; text: keep their lines, those of equal width joined, where a whole text stands in one", ("drop", "text")
+        )
+    },
     lambda _: WHOLE,
     _parse,
 )

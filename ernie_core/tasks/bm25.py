@@ -56,11 +56,11 @@ class Bm25:
             found[places] += weights
         return found
 
-    def holding(self, words: Iterable[str]) -> NDArray[np.bool_]:
-        """Return bool[passages]: whether the passage has one of the words."""
-        found = np.zeros(self._weights.shape[1], np.bool_)
+    def holding(self, words: Iterable[str]) -> NDArray[np.int64]:
+        """Return int64[passages]: how many of the words the passage has."""
+        found = np.zeros(self._weights.shape[1], np.int64)
         for places, _ in map(self._postings, set(words)):
-            found[places] = True
+            found[places] += 1
         return found
 
     def _postings(self, word: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

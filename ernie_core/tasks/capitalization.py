@@ -15,8 +15,8 @@ from ernie_core.tasks.runs import Piece, runs
 
 NAME = "capitalization"
 MIN_TOKENS = 8
-_QUOTES = "\"'“‘„«「『"
-_OPENERS = " ([{-–—/…“‘«「『\"'"
+_QUOTES = "\"'`“‘„«「『"
+_OPENERS = " ([{-–—/…“‘«「『\"'`"
 _APOSTROPHES = "'’"
 _FIRST_PERSON = re.compile(r"I(?:['’].*)?")
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 LANGUAGES = ("zh", "en")
 _FOLLOWING = r"[，,、：:\s]*"
@@ -25,6 +26,7 @@ class Connectives:
         opening: matches the longest marker, or what only begins like one, at a place.
         anywhere: finds any marker or partner.
         short_opening: matches what stands before the comma that a text without a connective loses.
+        min_words: between white space, that a half must keep: of fewer, in English, nothing can be said.
     """
 
     markers: tuple[str, ...]
@@ -34,6 +36,7 @@ class Connectives:
     opening: re.Pattern[str]
     anywhere: re.Pattern[str]
     short_opening: re.Pattern[str]
+    min_words: int
 
     def marker_of(self, text: str) -> str:
         """Return the longest marker that a text opens with, "" for none.
@@ -78,10 +81,10 @@ def _left(text: str, unwanted: re.Pattern[str]) -> list[Range]:
     return [*kept, (start, len(text))] if start < len(text) else kept
 
 
-def _pattern(words: Iterable[str], after: str = "") -> re.Pattern[str]:
-    """Return what matches the longest of the words; of Latin letters only whole words."""
+def _pattern(words: Iterable[str], after: str = "", ahead: Mapping[str, str] = MappingProxyType({})) -> re.Pattern[str]:
+    """Return what matches the longest of the words; of Latin letters only whole words; one with an `ahead` only before what that matches."""
     longest = sorted(words, key=lambda word: (-len(word), word))
-    found = f"(?:{'|'.join(map(re.escape, longest))})"
+    found = f"(?:{'|'.join(re.escape(word) + ahead.get(word, '') for word in longest)})"
     return re.compile((rf"(?<![\w'’-]){found}(?![\w'’-])" if longest[0].isascii() else found) + after)
 
 
@@ -92,18 +95,25 @@ def _occurrences(words: tuple[str, ...]) -> re.Pattern[str]:
 
 @functools.lru_cache(maxsize=len(LANGUAGES))
 def load_connectives(language: str) -> Connectives:
-    """Return the list of "zh" or "en", from data/connectives_*.txt: group (- for what is none), marker, partners, separated by tabs."""
+    """Return the list of "zh" or "en", from data/connectives_*.txt: group (- for what is none), marker, partners, next words, separated by tabs."""
     text = (Path(__file__).parent / "data" / f"connectives_{language}.txt").read_text(encoding="utf-8")
-    rows = [(line + "\t").split("\t") for line in text.splitlines() if line and not line.startswith("#")]
+    rows = [(line + "\t\t").split("\t")[:4] for line in text.splitlines() if line and not line.startswith("#")]
     others_too = [marker for _, marker, *_ in rows]
+    ahead = {marker: _ahead(following.split(";")) for *_, marker, _, following in rows if following}
     rows = [row for row in rows if row[0] != "-"]
-    partners = {marker: tuple(filter(None, re.split(";" if language == "en" else " ", others))) for _, marker, others, *_ in rows}
+    partners = {marker: tuple(filter(None, re.split(";" if language == "en" else " ", others))) for _, marker, others, _ in rows}
     group_of = {marker: group for group, marker, *_ in rows}
     return Connectives(
-        tuple(group_of), group_of, partners, tuple(dict.fromkeys(group_of.values())), _pattern(others_too),
+        tuple(group_of), group_of, partners, tuple(dict.fromkeys(group_of.values())), _pattern(others_too, ahead=ahead),
         _pattern({*group_of, *(other for others in partners.values() for other in others)}),
-        re.compile(r"[a-z0-9'’-]+(?=,)" if language == "en" else r"[^，,\s]{1,4}(?=[，,])"),
+        re.compile(r"[a-z0-9'’-]+(?=,)" if language == "en" else r"[^，,\s]{1,4}(?=[，,])"), 4 if language == "en" else 1,
     )  # fmt: skip
+
+
+def _ahead(words: Iterable[str]) -> str:
+    """Return what a marker must stand before: one of the words, whole, or marks, after white space or not."""
+    whole = r"(?![\w'’-])"
+    return rf"(?=\s*(?:{'|'.join(re.escape(word) + (whole if word[-1].isalnum() else '') for word in words)}))"
 
 
 @functools.lru_cache(maxsize=1)

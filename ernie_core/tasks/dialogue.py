@@ -108,7 +108,7 @@ def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: B
     the replacement stands in the conversation too, or is like one of the three.
     """
     everything = (*texts, other)
-    if any(sum(map(str.isalnum, span.text)) < MIN_LETTERS for span in everything):
+    if any(sum(map(str.isalpha, span.text)) < MIN_LETTERS for span in everything):
         return "short_text"
     if context.frequent_lines and any(s.text in context.frequent_lines for span in everything for s in span.sentences):
         return "frequent_line"

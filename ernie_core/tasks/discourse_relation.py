@@ -75,7 +75,7 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
 
     The second opens with a listed marker, which goes, with the commas, colons and spaces behind it, wherever else it stands in the
     second, and with its partners in the first; or neither holds a marker or a partner, and an opening of 4 characters with a comma
-    loses the comma. Drops: "short_text" (a half of under 4 letters), "marker_elsewhere" (a marker or a partner, but not where the
+    loses the comma. Drops: "short_text" (a half of under 4 letters, or 4 English words), "marker_elsewhere" (a marker or a partner, but not where the
     second begins), "inside_word" (what must go is a part of a word), "second_marker" (what is left of the second opens with another
     marker), "no_pair" (a document without two adjacent texts).
 
@@ -117,10 +117,11 @@ def _candidate(
         return "marker_elsewhere"
     else:
         label, ranges = NO_CONNECTIVE, ([(0, len(texts[0]))], connectives.without_comma(texts[1]))
-    sizes = [sum(map(str.isalnum, "".join(text[a:b] for a, b in left))) for text, left in zip(texts, ranges, strict=True)]
-    if min(sizes) < MIN_LETTERS:
+    rest = ["".join(text[a:b] for a, b in left) for text, left in zip(texts, ranges, strict=True)]
+    sizes = [sum(map(str.isalnum, text)) for text in rest]
+    if min(sizes) < MIN_LETTERS or min(len(text.split()) for text in rest) < connectives.min_words:
         return "short_text"
-    if marker and connectives.marker_of("".join(texts[1][a:b] for a, b in ranges[1]).lstrip()):
+    if marker and connectives.marker_of(rest[1].lstrip()):
         return "second_marker"
     left, right = kept(first, ranges[0]), kept(second, ranges[1])
     if left is None or right is None:

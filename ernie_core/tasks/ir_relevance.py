@@ -18,6 +18,7 @@ from ernie_core.tasks.base import BuildContext, PoolSpan, Task, encode_sentences
 from ernie_core.tasks.bm25 import Bm25, Hit, top
 from ernie_core.tasks.pairs import near_duplicates, pair_row
 from ernie_core.tasks.passages import RELEVANT, SHOWN, VERBATIM, Passage, passages, query_of, shared_run
+from ernie_core.tasks.token_document import is_scored
 
 NAME = "ir_relevance"
 STRONG, WEAK, IRRELEVANT = 0, 1, 2
@@ -26,6 +27,7 @@ NEAR = 5  # class 1 scores within 1 / NEAR of class 0
 RUN = 20  # characters that class 0's document may not share with the others
 BIN = 8  # characters of a length bin
 PROBES = 16  # random passages looked at
+SHARED = 2  # telling words that a found passage has of the query, or all of them: one common word makes nothing relevant
 
 
 class Index:
@@ -39,7 +41,7 @@ class Index:
 
 
 class Search:
-    """What one query finds: `hits`, the places of its own document, and for every passage whether it holds a word of the query.
+    """What one query finds: `hits`, the places of its own document, and for every passage how many words of the query it holds.
 
     The words are those of two characters or more.
     """
@@ -47,9 +49,12 @@ class Search:
     def __init__(self, document: Document, query: PoolSpan, index: Index, context: BuildContext) -> None:
         self.index, self.query, self.context = index, query, context
         self.scores = index.bm25.scores(query.every_word)
-        self.hits = top(self.scores, LIST)
+        self.listed = top(self.scores, LIST)
         self.own: NDArray[np.bool_] = index.of == int(document.doc_id, 16)
         self.shares = index.bm25.holding(query.words)
+        telling = [word for word in query.words if is_scored(word)]
+        enough = index.bm25.holding(telling) >= min(SHARED, len(telling))
+        self.hits = [hit for hit in self.listed if enough[hit.place]]
         self.whole = "".join("".join(s.text for p in document.paragraphs for s in p).split())
         self.title = "".join((document.title if document.heading else query.text).split())
         self.room = context.max_seq_len - 3 - len(encode_sentences(query.sentences, context.encode)[0])
@@ -84,8 +89,8 @@ class Search:
         """Return a passage outside the list, as long as the anchor; half of the time with a word of the query, else without."""
         wanted = key(draw_key, "word") % 2 == 1
         listed = np.zeros(len(self.scores), np.bool_)
-        listed[[hit.place for hit in self.hits]] = True
-        found = np.flatnonzero((self.index.bins == self.index.bins[anchor]) & (self.shares == wanted) & ~self.own & ~listed)
+        listed[[hit.place for hit in self.listed]] = True
+        found = np.flatnonzero((self.index.bins == self.index.bins[anchor]) & ((self.shares > 0) == wanted) & ~self.own & ~listed)
         for i in range(min(PROBES, len(found))):
             place = int(found[key(draw_key, i) % len(found)])
             if self.stranger(place, anchor):
@@ -102,6 +107,7 @@ class Search:
 def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
     """Yield one row for every passage of the query's own document that is in the query's list of 30, of a class drawn uniformly.
 
+    Of the list only passages count that hold two words of the query which are scored as in token_document (or all it has): one is mostly chance.
     The three candidates are found before the class is drawn, so what rules out one drops the row whatever its class. Where a
     question has accepted answers and others, or a query clicked titles and others, these are classes 0 and 1, in the list or not.
     Drops: "no_query" (neither title nor question), "no_relevant" (none of the own passages is in the list, or accepted),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
-from ernie_core.tasks.base import BuildContext, Encoded, Task, assemble, encode_sentences, merge
+from ernie_core.tasks.base import BuildContext, Encoded, Task, assemble, encode_sentences, merge, running_text
 
 MAX_RATIO = 2  # longest to shortest segment, in tokens
 MAX_SURPLUS = 4  # rows by which one number of segments may lead within a split
@@ -82,13 +82,13 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
 
     A segment is whole sentences of one paragraph that end as sentences do, with no quotation or bracket left open, so that
     punctuation does not tell the order. Every number of segments is used equally often, up to MAX_SURPLUS rows of a split.
-    Drops: "short_paragraph" (under two sentences), "enumeration", "dates_in_series", "unclosed" (quotation, bracket or sentence
+    Drops: "not_text" (dialogues and the like), "short_paragraph" (under two sentences), "enumeration", "dates_in_series", "unclosed" (quotation, bracket or sentence
     left open), "no_balanced_cut" (no window from here has segments within a factor of 2, of a number still open), "repeated_segment".
 
     Example: 天下雨了。地很湿。 -> [CLS] 天 下 雨 了 。 [SEP] 地 很 湿 。 [SEP], label 1.
     """
     used = dict.fromkeys(range(2, context.options["max_segments"] + 1), 0)
-    for document in documents:
+    for document in running_text(documents, drops):
         for number, paragraph in enumerate(document.paragraphs):
             if len(paragraph) < 2:
                 drops["short_paragraph"] += 1

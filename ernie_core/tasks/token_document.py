@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from ernie_core.schemas import Document, Sample
-from ernie_core.tasks.base import BuildContext, Task, assemble, merge
+from ernie_core.tasks.base import BuildContext, Task, assemble, merge, running_text
 from ernie_core.tasks.runs import Piece, runs
 
 NAME = "token_document"
@@ -59,11 +59,11 @@ def windows(num_segments: int) -> list[range]:
 def build(documents: Sequence[Document], context: BuildContext, drops: Counter[str]) -> Iterator[Sample]:
     """Yield one row a segment, with a label for every token of a scored word: 1 = the word stands in another segment of the window.
 
-    Drops: "short_document" (fewer than 3 segments), "nothing_scored" (a segment without a scored word), "word_longer_than_row".
+    Drops: "not_text" (dialogues and the like), "short_document" (fewer than 3 segments), "nothing_scored" (a segment without a scored word), "word_longer_than_row".
 
     Example: segments 北京下雨 | 他在北京 | 雨停了 -> row 0 has tokens 北 京 下 雨 labelled 1 1 -1 -1 (words 北京, 下, 雨).
     """
-    for document in documents:
+    for document in running_text(documents, drops):
         segments = list(runs(document, context, drops))
         drops["short_document"] += len(segments) < MIN_SEGMENTS
         for i, labels_of in _labelled(segments, context):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from prepare_helper import document, run_prepare, write_corpus
 
 from corpus_prep.clean import clean
 from corpus_prep.filters import FILTERS, Measured, check_filters, filtered_by
+from corpus_prep.paragraphs import is_whole
 from corpus_prep.readers.base import RawDocument
 from corpus_prep.token_stream import token_stream
 from ernie_core.errors import RecipeError
@@ -19,7 +21,7 @@ from ernie_core.normalise import basic_tokens, normalise
 TEXTS = ["第一句话在这里。第二句话在那里。第一句话在这里。", "plain english text 好", "plain english text 好"]
 FIGURES = {
     "min_chars": 24 + 2 * 17, "max_chars": 24 + 2 * 17, "min_language_share": 23 / 55, "max_repeated_sentences": (8 + 20) / 64,
-    "max_repeated_lines": 20 / 64, "max_top_char": 4 / 58, "max_top_run": 8 / 32, "max_repeated_runs": 0.0,
+    "max_repeated_lines": 20 / 64, "max_line_chars": 24, "max_top_char": 4 / 58, "max_top_run": 8 / 32, "max_repeated_runs": 0.0,
 }  # fmt: skip
 
 
@@ -75,13 +77,47 @@ def test_impossible_bounds_are_refused(bounds: dict[str, float]) -> None:
         check_filters(bounds)
 
 
-def test_written_out_escapes_become_spaces_only_where_asked() -> None:
+def test_written_out_escapes_end_paragraphs_or_become_spaces_only_where_asked() -> None:
     raw = RawDocument("x", 0, r"标题\n", (r"第一行\n\n第二行\t完。", r"\r\n", "真的\n换行"))
     plain, replaced = clean(raw, normalise, html_entities=False), clean(raw, normalise, html_entities=False, escapes=True)
     assert plain is not None
     assert replaced is not None
     assert plain.lowered == [r"第一行\n\n第二行\t完。", r"\r\n", "真的 换行"]
-    assert (replaced.lowered, replaced.title) == (["第一行 第二行 完。", "真的 换行"], "标题")
+    assert (replaced.lowered, replaced.title) == (["第一行", "第二行 完。", "真的 换行"], "标题")
+    turns = clean(replace(raw, kind="dialogue", roles=("a", "b", "a")), normalise, html_entities=False, escapes=True)
+    assert turns is not None
+    assert (turns.lowered, turns.roles) == (["第一行 第二行 完。", "真的 换行"], ("a", "a"))
+
+
+LINES = {
+    "他来了。": True, "“他来了！”": True, "he came. (and went.)": True, "他想……": True, "why?": True, "相关阅读": False, "，他来了。": False, "”他说。": False,
+    "如下：": False, "1. 首页": False, "内容简介...": False, "?他来了。": False, "他来了；": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_lines_that_do_not_begin_and_end_as_text_go_where_asked(line: str) -> None:
+    assert is_whole(line) == LINES[line]
+    raw = RawDocument("x", 0, "标题", ("前一句。", line, "后一句。"))
+    found, plain = (clean(raw, normalise, html_entities=False, whole_lines=asked) for asked in (True, False))
+    assert found is not None
+    assert plain is not None
+    assert (found.lowered, found.cut_lines) == ((plain.lowered, ()) if LINES[line] else (["前一句。", "后一句。"], (line,)))
+    talk = clean(replace(raw, kind="dialogue"), normalise, html_entities=False, whole_lines=True)
+    assert talk is not None
+    assert len(talk.paragraphs) == 3
+
+
+def test_lines_taken_out_are_counted_and_shown_on_the_card(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "in")
+    plain = run_prepare(tmp_path / "in", tmp_path / "all").facts["documents"]
+    (tmp_path / "in" / "page.txt").write_text(f"首页 新闻\n{document(500)}\n\n只有标题", encoding="utf-8")
+    facts = run_prepare(tmp_path / "in", tmp_path / "out", whole_lines=True).facts["documents"]
+    assert (facts["cut_lines"], facts["kept"], facts["empty"]) == (1, plain["kept"] + 1, plain["empty"] + 1)
+    assert any(
+        line.startswith("| no whole line | corpus ") and line.endswith("|  | 首页 新闻 |")
+        for line in (tmp_path / "out" / "card.md").read_text().splitlines()
+    )
 
 
 def test_html_entities_become_characters_only_where_asked() -> None:

@@ -234,9 +234,10 @@ via: https://example.org/some/long/path
 """
     (found,) = good(read_bytes(tmp_path, text.encode(), "markdown"))
     assert shape(found)[:2] == ("题目", ("用 ls 看目录，别名好用。", "一个条目。"))
-    fenced = "```\n《小彼得》序\n\n　　一。〔2〕\n\n# 不是标题\n```\n"
+    wrapped = ["　　" + "一" * 38, "二" * 40, "三" * 40, "四" * 40, "五" * 11 + "。"]
+    fenced = "```\n" + "\n".join(["《小彼得》序", "", *wrapped, "", "　　一。〔2〕", "", "# 不是标题"]) + "\n```\n"
     (found,) = good(read_bytes(tmp_path, fenced.encode(), "markdown", code="text"))
-    assert [p for p in found.paragraphs if p] == ["《小彼得》序", "　　一。〔2〕", "# 不是标题"]
+    assert [p for p in found.paragraphs if p] == ["《小彼得》序", "".join(wrapped).strip(), "一。〔2〕", "# 不是标题"]
 
 
 def test_html_paragraphs_without_scripts_and_tables(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ernie_core.normalise import Normaliser, normalise, num_dropped
 
 EVERY_FILTER = {
     "min_chars": 2, "max_chars": 60, "min_language_share": 0.3, "max_repeated_sentences": 0.4, "max_repeated_lines": 0.4, "max_top_char": 0.5,
-    "max_top_run": 0.5, "max_repeated_runs": 0.5,
+    "max_top_run": 0.5, "max_repeated_runs": 0.5, "max_line_chars": 58,
 }  # fmt: skip
 BENCHMARK = "一二三四五六七八九十百千万亿兆"
 
@@ -40,7 +40,15 @@ def selected(path: Path, data: bytes, reader: dict[str, Any], **changes: Any) ->
 )  # fmt: skip
 def test_no_bytes_crash_it_and_every_record_is_accounted_for(tmp_path: Path, data: bytes, reader: str, to_simplified: bool, language: str) -> None:
     found = selected(
-        tmp_path / "x", data, {"reader": reader}, filters=EVERY_FILTER, html_entities=True, to_simplified=to_simplified, language=language
+        tmp_path / "x",
+        data,
+        {"reader": reader},
+        filters=EVERY_FILTER,
+        html_entities=True,
+        escapes=True,
+        whole_lines=language == "mixed",
+        to_simplified=to_simplified,
+        language=language,
     )
     sums = [sum(v.values()) if isinstance(v := found.facts[name], dict) else v for name in OUTCOMES]
     assert sum(sums) == found.facts["read"]
