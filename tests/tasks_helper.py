@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from corpus_prep.audit import audit
 from corpus_prep.readers.base import RawDocument
 from corpus_prep.segment import load_segmenter
-from corpus_prep.splits import documents, plan_splits, read_split
+from corpus_prep.splits import documents as documents_of
+from corpus_prep.splits import plan_splits, read_split
 from ernie_core.data.rows import Rows
 from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task, with_labels
@@ -105,7 +106,9 @@ def segmented_articles(data: Path) -> list[Document]:
     """LCTT's technology articles, with the words of our segmenter."""
     corpus = {"reader": "markdown", "path": str(data / "raw_zh_lctt" / "*.tar.gz"), "archives": True, "members": "**/*.md"}
     (split,) = plan_splits({"lctt": corpus}, 1 << 30)
-    raw = {a.title: [p for p in a.paragraphs if p.strip()] for a in documents(split, read_split(split)[0]) if isinstance(a, RawDocument) and a.title}
+    raw = {
+        a.title: [p for p in a.paragraphs if p.strip()] for a in documents_of(split, read_split(split)[0]) if isinstance(a, RawDocument) and a.title
+    }
     return _segmented(lambda words_of: [document("lctt", title, paragraphs, words_of) for title, paragraphs in raw.items()])
 
 

@@ -179,12 +179,12 @@ def test_what_is_taken_out(text: str, label: int, first: str, second: str) -> No
 @pytest.mark.parametrize(
     ("text", "label", "second"),
     [
-        ("It rained hard all day. So the man stayed at home.", RESULT, "the man stayed at home ."),
-        ("It rained hard all day. So hard did it rain that he stayed.", None, ""),
-        ("It rained hard all day. That is, the roof was wet.", RESTATEMENT, "the roof was wet ."),
-        ("It rained hard all day. That is what he told us.", None, ""),
+        ("It rained hard all day! So the man stayed at home.", RESULT, "the man stayed at home ."),
+        ("It rained hard all day! So hard did it rain that he stayed.", None, ""),
+        ("It rained hard all day! That is, the roof was wet.", RESTATEMENT, "the roof was wet ."),
+        ("It rained hard all day! That is what he told us.", None, ""),
         ("It rained hard all day, but in the end.", None, ""),
-        ("It rained hard all day. Whether he came is not known.", None, ""),
+        ("It rained hard all day! Whether he came is not known.", None, ""),
     ],
 )
 def test_english_markers_count_only_where_they_connect(text: str, label: int | None, second: str) -> None:
