@@ -72,7 +72,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 PRECISION_WORDS = (
-    "arithmetic of forward and backward: bf16, fp16 (with loss scaling), fp32; auto: bf16 if the machine that runs the command has it in hardware"
+    "arithmetic of forward and backward: bf16, fp16 (with loss scaling), fp32; auto: bf16 if the machine that runs the command is faster in it"
 )
 
 

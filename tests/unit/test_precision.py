@@ -94,3 +94,27 @@ def test_numbers_that_stay_bad_at_the_least_scale_end_training(monkeypatch: pyte
 
     with pytest.raises(DivergedError):
         Run(ListFeed([[make_batch("same")]] * 9), 9, hook=poison, precision="fp16")
+
+
+@pytest.mark.parametrize(("has_it", "pays", "found"), [(True, True, "bf16"), (True, False, "fp32"), (False, True, "fp32")])
+def test_auto_is_bf16_where_a_processor_has_it_and_is_faster_in_it(has_it: bool, pays: bool, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(precision, "bf16_pays", lambda: pays)
+    assert precision.resolve("auto") == found
+    assert precision.resolve("fp32") == "fp32"
+    assert precision.resolve("bf16") == "bf16"
+
+
+@pytest.mark.parametrize(("bf16_ms", "pays"), [(2, False), (8, False), (32, False), (1, True)])
+def test_bf16_pays_where_its_product_takes_less_than_two_thirds_of_the_time(bf16_ms: float, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def product(a: torch.Tensor, _b: torch.Tensor) -> None:
+        """Let time pass: 2 ms in fp32."""
+        now[0] += bf16_ms / 1e3 if a.dtype == torch.bfloat16 else 2e-3
+
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch, "mm", product)
+    assert precision.bf16_pays.__wrapped__() is pays
