@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from recipe_helper import CORPORA, points, pretrained
+from safetensors.torch import load_file
 
 from ernie_core.data.shards import ShardSet
 from ernie_core.errors import RecipeError
 from ernie_core.manifest import read_manifest
+from ernie_core.training.checkpoint import MODEL_NAME
 from pipelines.pretrain import resolved_stages, stage_table
-from pipelines.pretrain_rank import LOG_NAME
+from pipelines.pretrain_rank import LOG_NAME, MODEL_FOLDER
 from pipelines.recipe import load_recipe
 
 STAGES = """
@@ -44,8 +47,15 @@ def written(folder: Path, *changes: tuple[str, str], schedule: str = "sequential
     return path
 
 
-def test_a_stage_carries_the_losses_it_names_and_has_its_own_rate_and_masking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, said = pretrained(written(tmp_path), monkeypatch)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The run, and what it said."""
+    with pytest.MonkeyPatch.context() as patch:
+        return pretrained(written(tmp_path_factory.mktemp("stages")), patch)
+
+
+def test_a_stage_carries_the_losses_it_names_and_has_its_own_rate_and_masking(finished: tuple[Path, list[str]]) -> None:
+    run, said = finished
     steps = [p["metrics"] for p in points(run) if "train/loss" in p["metrics"]]
     scored = [{name for name in (*WORDS, "sentence_reordering") if f"train/{name}/loss" in metrics} for metrics in steps]
     assert len(steps) == 18
@@ -66,6 +76,25 @@ def test_a_stage_carries_the_losses_it_names_and_has_its_own_rate_and_masking(tm
     table = [line.split() for line in said if line.startswith("pretrain: ")]
     row = next(line for line in table if line[1:3] == ["2", "6"])
     assert row[1:] == ["2", "6", "word", "40%", "0.0002", "capitalization", "-", "-", "-", "6"]
+
+
+def test_a_new_task_is_added_to_a_finished_run_by_one_more_stage(finished: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = finished
+    more = run.parents[1] / "more.yaml"
+    more.write_text("""
+base: carried.yaml
+name: more
+prepare: {tasks: {next_sentence: {}}}
+pretrain:
+  init: runs/carried
+  stages: [{enter: [knowledge_masking, capitalization, token_document, sentence_reordering, next_sentence], learning_rate: 1e-12}]
+  iterations: {knowledge_masking: 1, capitalization: 1, token_document: 1, sentence_reordering: 1, next_sentence: 3}
+""")
+    after, said = pretrained(more, monkeypatch)
+    before, now = (load_file(folder / "pretrain" / MODEL_FOLDER / MODEL_NAME) for folder in (run, after))
+    assert set(now) - set(before) == {"heads.next_sentence.weight", "heads.next_sentence.bias"}
+    assert all(torch.allclose(now[name], before[name], atol=1e-7) for name in before)  # the rate is next to nothing: it began where the other ended
+    assert "next_sentence" in "".join(said)
 
 
 @pytest.mark.parametrize(
