@@ -27,6 +27,8 @@ _CUT = ("encoder.embeddings.position.weight", "encoder.embeddings.sentence.weigh
 def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab, longest: int) -> ErnieConfig:
     """Return the shape that the recipe asks for, with epsilon and rows of the model in `path`; `longest`: tokens of the longest training row.
 
+    A checkpoint holds no vocabulary but its hash.
+
     Raises:
         RecipeError: E-INIT-SHAPE, the recipe's model is another one.
         InputError: E-INIT-VOCAB, the shards were made with another vocabulary.
@@ -39,10 +41,12 @@ def initial_config(path: Path, shape: ErnieConfig, vocab: Vocab, longest: int) -
     if wrong:
         raise RecipeError("E-INIT-SHAPE", "the model to start from has another shape than pretrain.model", where=str(folder), expected="; ".join(wrong),
                           fix="set pretrain.model to it")  # fmt: skip
-    if Vocab.load(folder / "vocab.txt").tokens != vocab.tokens:
+    table = folder / "vocab.txt"
+    recorded = read_manifest(folder).settings.get("vocab_sha256") if is_ours(folder) else None
+    if vocab.sha256 != recorded if recorded else Vocab.load(table).tokens != vocab.tokens:
         raise InputError(
-            "E-INIT-VOCAB", "the shards were made with another vocabulary than the model to start from", where=str(folder / "vocab.txt"),
-            fix=f"set prepare.vocab: {folder / 'vocab.txt'}",
+            "E-INIT-VOCAB", "the shards were made with another vocabulary than the model to start from", where=str(folder if recorded else table),
+            fix="set prepare.vocab to the file tables/vocab.txt of the run's prepare step" if recorded else f"set prepare.vocab: {table}",
         )  # fmt: skip
     positions = min(shape.max_position_embeddings, found.max_position_embeddings)
     return replace(shape, layer_norm_eps=found.layer_norm_eps, vocab_size=found.vocab_size, max_position_embeddings=positions)

@@ -61,7 +61,7 @@ class Pretrain(Settings):
     model: Model = Field(default_factory=Model, description="the encoder")
     init: str | None = Field(
         None,
-        description="a model to start from: a run's folder, its pretrain/model, or a folder of Hugging Face's transformers (ERNIE, BERT); null: from nothing",
+        description="a model to start from: a run's folder, its pretrain/model, a checkpoint in its pretrain/checkpoints, or a folder of Hugging Face's transformers (ERNIE, BERT); null: from nothing",
     )
     schedule: Literal["continual", "multi_task", "sequential"] = Field(
         "continual", description="how tasks share the stages: continual, multi_task, sequential"
