@@ -79,7 +79,7 @@ def _commands() -> dict[str, tuple[str, str, Callable[[argparse.ArgumentParser],
         "status": ("what became of a run's submissions to a cluster", _EPILOG, submit.add_run_arguments, submit.status),
         "logs": ("the log of a run's newest submission", _EPILOG, submit.add_logs_arguments, submit.logs),
         "stop": ("stop a run on a cluster, after a last checkpoint", _EPILOG, submit.add_run_arguments, submit.stop),
-        "gc": ("take away files that killed runs left and that nothing names", _EPILOG, gc.add_gc_arguments, gc.gc),
+        "gc": ("take away what killed runs left, and checkpoints that the recipe does not keep", _EPILOG, gc.add_gc_arguments, gc.gc),
     }  # fmt: skip
 
 

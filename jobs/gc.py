@@ -1,4 +1,4 @@
-"""`ernie gc RECIPE`: take away files that killed runs left and that nothing names."""
+"""`ernie gc RECIPE`: take away files that killed runs left and that nothing names, and checkpoints that the recipe does not keep."""
 
 from __future__ import annotations
 
@@ -18,22 +18,30 @@ def gc(args: argparse.Namespace) -> int:
     Raises:
         ErnieError: the recipe is wrong, the folder is not ours, or another run works in it.
     """
-    from pipelines.leftovers import leftovers
+    from ernie_core.training.retention import remove
+    from pipelines.leftovers import leftovers, spare_checkpoints
     from pipelines.recipe import load_recipe
     from pipelines.run_folder import check_run_folder, locked
     from pipelines.workflow import run_folder
 
-    folder = run_folder(load_recipe(args.recipe))
+    recipe = load_recipe(args.recipe)
+    folder = run_folder(recipe)
     check_run_folder(folder)
     if not folder.exists():
         print(f"{folder}: nothing there")
         return 0
+    kept = recipe.pretrain
     with locked(folder):
-        found = leftovers(folder)
-        size = sum(path.stat().st_size for path in found)
-        for path in found:
+        spare = [] if kept is None else spare_checkpoints(folder, kept.keep_checkpoints, keep_best=kept.keep_best is not None)
+        files = [path for path in leftovers(folder) if not any(path.is_relative_to(checkpoint) for checkpoint in spare)]
+        inside = [path for checkpoint in spare for path in checkpoint.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in (*files, *inside))
+        for path in (*files, *spare):
             print(path)
-            if not args.dry_run:
+        if not args.dry_run:
+            for path in files:
                 path.unlink()
-    print(f"{len(found)} files, {size / 1e6:.1f} MB{'' if args.dry_run or not found else ', removed'}")
+            for checkpoint in spare:
+                remove(checkpoint)
+    print(f"{len(files) + len(inside)} files, {size / 1e6:.1f} MB{'' if args.dry_run or not (files or spare) else ', removed'}")
     return 0

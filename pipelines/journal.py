@@ -22,11 +22,12 @@ JOURNAL_NAME = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class Point:
-    """Metrics of one step: `time_ms` since 1970 when they were first logged."""
+    """Metrics of one step: `time_ms` since 1970 when they were first logged; `at` is the first byte of their line."""
 
     step: int
     time_ms: int
     metrics: dict[str, float]
+    at: int = 0
 
 
 class Journal:
@@ -34,38 +35,61 @@ class Journal:
 
     A value logged again for a known (step, name) is left out: steps replayed after a resume double nothing.
 
+    Args:
+        path: the file, made if it is missing.
+        known_from: byte from which on values may be logged again, the `mark` of a resumed checkpoint: only these are read. A place that is
+            no start of a line (a power loss cut the file) reads all.
+
     Raises:
         IntegrityError: E-JOURNAL, the existing file is damaged before its last line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known_from: int = 0) -> None:
         self.path = path
-        self._known: dict[str, set[int]] = {}
+        self._known: dict[int, dict[str, float]] = {}
+        self._at: dict[int, int] = {}  # step -> first byte of its first line
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                points, end = read_points(path)
+                points, end = read_points(path, known_from if _starts_line(self._fd, known_from) else 0)
                 os.ftruncate(self._fd, end)  # a last line without its break was torn by a kill
             except BaseException:
                 os.close(self._fd)
                 raise
         for point in points:
-            self._remember(point.step, point.metrics)
+            self._remember(point.step, point.metrics, point.at)
 
-    def _remember(self, step: int, metrics: Mapping[str, float]) -> None:
-        for name in metrics:
-            self._known.setdefault(name, set()).add(step)
+    def _remember(self, step: int, metrics: Mapping[str, float], at: int) -> None:
+        self._known.setdefault(step, {}).update(metrics)
+        self._at.setdefault(step, at)
+
+    def mark(self, step: int) -> int:
+        """Return the byte before which no value of `step` or a later one stands, for `known_from`; earlier steps are not logged again from here on.
+
+        Later steps stand in the file already where a run that got further was cut off.
+        """
+        for old in [s for s in self._known if s < step]:
+            del self._known[old], self._at[old]
+        return min(self._at.values(), default=os.lseek(self._fd, 0, os.SEEK_END))
+
+    def differing(self, step: int, metrics: Mapping[str, float]) -> list[str]:
+        """Return the names whose known value at `step` is another number than the one given.
+
+        Example: after ``log(20, {"a": 1.0})``, ``differing(20, {"a": 1.5, "b": 2.0})`` -> ``["a"]``.
+        """
+        pairs = [(name, self._known.get(step, {}).get(name, value), value) for name, value in metrics.items()]
+        return [name for name, known, value in pairs if known != value and not (math.isnan(known) and math.isnan(value))]
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append the values not yet known for `step`.
 
         Example: ``log(20, {"train/lm_loss": 6.7})`` twice appends one line.
         """
-        new = {name: float(value) for name, value in metrics.items() if step not in self._known.get(name, ())}
+        new = {name: float(value) for name, value in metrics.items() if name not in self._known.get(step, {})}
         if not new:
             return
-        self._remember(step, new)
+        self._remember(step, new, os.lseek(self._fd, 0, os.SEEK_END))
         line = {"step": step, "time_ms": time.time_ns() // 1_000_000, "metrics": {name: _to_json(value) for name, value in new.items()}}
         data = json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
         with disk_errors(self.path):
@@ -80,6 +104,10 @@ class Journal:
     def close(self) -> None:
         self.flush()
         os.close(self._fd)
+
+
+def _starts_line(fd: int, offset: int) -> bool:
+    return offset == 0 or os.pread(fd, 1, offset - 1) == b"\n"
 
 
 def read_points(path: Path, offset: int = 0) -> tuple[list[Point], int]:
@@ -100,7 +128,7 @@ def read_points(path: Path, offset: int = 0) -> tuple[list[Point], int]:
     for line in data.splitlines(keepends=True):
         try:
             row = json.loads(line)
-            points.append(Point(int(row["step"]), int(row["time_ms"]), {str(k): float(v) for k, v in row["metrics"].items()}))
+            points.append(Point(int(row["step"]), int(row["time_ms"]), {str(k): float(v) for k, v in row["metrics"].items()}, at))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise IntegrityError(
                 "E-JOURNAL", "metrics journal is damaged", where=f"{path}, byte {at}", expected='{"step", "time_ms", "metrics"}', found=printable(line),

@@ -151,6 +151,11 @@ def validation_metrics(task: str, found: Mapping[str, Evaluation], *, masked: bo
     return metrics
 
 
+def more_is_better(name: str) -> bool:
+    """Return whether a validation metric grows as the model gets better: "valid/next_sentence/acc" does, "valid/knowledge_masking/lm_loss" does not."""
+    return not name.endswith(("loss", "ppl"))
+
+
 def accuracy_name(task: str) -> str:
     """Return the seed's name of a task's accuracy: `next_sent_acc`, and Baidu's later `acc_<task>` for the others."""
     return "next_sent_acc" if task == "next_sentence" else f"acc_{task}"

@@ -24,15 +24,20 @@ from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest,
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.named import fitted
 from ernie_core.tasks.base import all_tasks
+from ernie_core.training.retention import complete
 from ernie_core.training.schedule import long_stage, stage_plan
 from ernie_core.vocab import Vocab
 from pipelines.initial import initial_config
 from pipelines.prepared import prepared_tokenizer
-from pipelines.pretrain_rank import LOG_NAME, MODEL_FOLDER, RESULT_NAME, STOP_NAME, train_rank
+from pipelines.pretrain_rank import MODEL_FOLDER, RESULT_NAME, train_rank
+from pipelines.rank_state import CHECKPOINTS, LOG_NAME, STOP_NAME
 from pipelines.ray_train import run_workers
 from pipelines.steps import Say, StepContext
 
 MAX_FAILURES = 3
+"""Times that the ranks may be started again without a new checkpoint in between."""
+RANKS_WAIT_S = 15.0
+"""What a rank waits for the others beyond `Machine.timeout_s`: one whose data do not come says so first."""
 _STEP = re.compile(r"\bstep: (\d+)")
 
 
@@ -46,6 +51,8 @@ class Machine:
         device_tokens: padded tokens a device takes at once; accumulation follows from it.
         save_steps, skip_steps: training steps between checkpoints, and between log lines.
         keep_checkpoints: newest checkpoints to keep.
+        keep_best: validation metric whose best checkpoint is kept too; None = none.
+        timeout_s: after so many seconds a batch that does not come is an error; ranks wait `RANKS_WAIT_S` more for each other.
         recompute: compute layers again in backward instead of keeping their values.
     """
 
@@ -55,6 +62,8 @@ class Machine:
     save_steps: int
     skip_steps: int
     keep_checkpoints: int
+    keep_best: str | None = None
+    timeout_s: float = 90.0
     recompute: bool = False
 
 
@@ -73,6 +82,24 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         PreemptedError: stopped by a signal, with a good checkpoint.
         DivergedError: training met non-finite numbers again and again.
     """
+    arguments = rank_arguments(context, prepared=prepared, seed=seed, machine=machine)
+    (context.folder / STOP_NAME).unlink(missing_ok=True)
+    total = sum(context.settings["iterations"].values())
+
+    def newest() -> str:
+        """Return the name of the newest checkpoint."""
+        return next((folder.name for folder in complete(context.folder / CHECKPOINTS)), "")
+
+    with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
+        run_workers(
+            train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES, progress=newest,
+            timeout_s=machine.timeout_s + RANKS_WAIT_S,
+        )  # fmt: skip
+    return _finish(context, arguments["vocab_sha256"])
+
+
+def rank_arguments(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> dict[str, Any]:
+    """Return what `train_rank` is given, JSON values; see `pretrain`."""
     settings, shards = context.settings, read_manifest(prepared)
     vocab = prepared_tokenizer(prepared, shards).vocab
     has_long = bool(shards.settings.get("long_rows")) and settings["long_share"] > 0
@@ -83,7 +110,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         context.say(line)
     options = shards.settings["tasks"]
     tasks = {name: all_tasks()[name] for name in settings["iterations"]}
-    arguments = {
+    return {
         "folder": str(context.folder), "prepared": str(prepared), "seed": seed, "settings": settings, "machine": asdict(machine),
         "stages": stages, "longest_rows": _longest_rows(shards, late),
         "heads": {name: [task.level, task.classes(options.get(name, {})), task.task_id] for name, task in tasks.items() if task.level != "mask"},
@@ -91,11 +118,6 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         "init": None if settings["init"] is None else str(Path(settings["init"]).resolve()),  # ranks stand in other folders
         "vocab_sha256": vocab.sha256, "shards_sha256": shards.sha256,
     }  # fmt: skip
-    (context.folder / STOP_NAME).unlink(missing_ok=True)
-    total = sum(settings["iterations"].values())
-    with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
-        run_workers(train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES)
-    return _finish(context, vocab)
 
 
 def resolved_stages(settings: dict[str, Any], sizes: Sequence[dict[str, int]], late: dict[str, int]) -> list[dict[str, Any]]:
@@ -220,7 +242,7 @@ def _shown(log: Path, total: int, say: Say) -> Iterator[None]:
             thread.join()
 
 
-def _finish(context: StepContext, vocab: Vocab) -> Manifest:
+def _finish(context: StepContext, vocab_sha256: str) -> Manifest:
     """Write the manifest over the model folder that rank 0 left."""
     folder = context.folder
     files = [FileEntry(f"{MODEL_FOLDER}/{path.name}", path.stat().st_size, file_sha256(path)) for path in sorted((folder / MODEL_FOLDER).iterdir())]
@@ -229,5 +251,5 @@ def _finish(context: StepContext, vocab: Vocab) -> Manifest:
         context.run.model(folder / MODEL_FOLDER)
         context.run.artifact(folder / LOG_NAME)
     return write_manifest(
-        folder, Manifest(context.name, context.settings, context.parent_hashes, tuple(files), {**facts, "vocab_sha256": vocab.sha256})
+        folder, Manifest(context.name, context.settings, context.parent_hashes, tuple(files), {**facts, "vocab_sha256": vocab_sha256})
     )

@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -37,13 +40,50 @@ _ENVIRONMENT = {
 }
 
 
-class Report(Protocol):
-    """Tells Ray that a checkpoint was committed; every rank calls it equally often."""
+class Host(Protocol):
+    """What runs the ranks."""
 
-    def __call__(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None: ...
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """Tell that a checkpoint was committed; every rank calls it equally often."""
+
+    def leaving(self) -> bool:
+        """Return whether the machine of this rank is about to be taken away."""
 
 
-TrainFunction = Callable[[dict[str, Any], Worker, Report], None]
+class LocalHost:
+    """This process itself."""
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """Tell nobody."""
+
+    def leaving(self) -> bool:
+        """Return False: a stop comes by the stop file."""
+        return False
+
+
+class _RayHost:
+    """Ray Train, inside a rank."""
+
+    def __init__(self) -> None:
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        # The public `get_preemption_info` waits for all ranks at each call; this is what it then reads.
+        self._notice = get_train_context().preemption_context
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """Tell Ray Train; waits for all ranks."""
+        import ray.train
+        from ray.train import Checkpoint, CheckpointUploadMode
+
+        told = None if checkpoint is None else Checkpoint.from_directory(checkpoint)
+        ray.train.report(dict(metrics), checkpoint=told, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+
+    def leaving(self) -> bool:
+        """Return whether Ray drains a node of one of the ranks; it looks every 5 s."""
+        return self._notice.preemption_info is not None
+
+
+TrainFunction = Callable[[dict[str, Any], Worker, Host], None]
 
 
 @contextlib.contextmanager
@@ -137,8 +177,11 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def run_workers(train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, folder: Path, max_failures: int) -> None:
-    """Run `train(arguments, worker, report)` on every rank until it ends; a dead rank restarts the group.
+def run_workers(
+    train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, folder: Path, max_failures: int, progress: Callable[[], object],
+    timeout_s: float,
+) -> None:  # fmt: skip
+    """Run `train(arguments, worker, host)` on every rank until it ends; a dead rank, or a dead controller of Ray's, restarts the group.
 
     Args:
         train: importable; goes on from the newest checkpoint of ours by itself.
@@ -146,39 +189,82 @@ def run_workers(train: TrainFunction, arguments: dict[str, Any], *, workers: int
         workers: ranks; 0 = one rank in this process, without Ray.
         threads: CPU threads of each rank; set explicitly, as bits depend on it. Each rank gets a GPU too where the cluster has any.
         folder: the step's folder, which holds the checkpoints.
-        max_failures: restarts before giving up. Preempted nodes are not counted.
+        max_failures: restarts before giving up, counted anew once `progress()` gives another value. Preempted nodes are not counted.
+        progress: what tells that work got on.
+        timeout_s: longest wait of a rank for the others, and of Ray for a sign of a rank.
 
     Raises:
-        ErnieError: what a rank raised.
+        ErnieError: what a rank raised; E-WORKER-DIED.
     """
     if workers == 0:
         torch.set_num_threads(threads)
-        train(arguments, LocalWorker(), lambda _metrics, _checkpoint: None)
+        train(arguments, LocalWorker(), LocalHost())
         return
     (folder / _ENDED).unlink(missing_ok=True)
-    (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout_s)
     with ray_cluster(workers * threads):
-        import ray
-        import ray.train
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
-        use_gpu = _gpu_share() > 0
-        trainer = TorchTrainer(
-            _rank_loop,
-            train_loop_config={"train": train, "arguments": arguments, "threads": threads, "ended": str(folder / _ENDED)},
-            scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": threads, **({"GPU": 1} if use_gpu else {})}
-            ),
-            # Ray takes only checkpoints below storage_path/name, so that is the step's own folder.
-            run_config=RunConfig(name=folder.name, storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=max_failures)),
-        )
-        try:
-            trainer.fit()
-        except ray.train.TrainingFailedError as e:
-            raise _cause(e) from e
+        while True:
+            before = progress()
+            (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
+            config = {"train": train, "arguments": arguments, "threads": threads, "ended": str(folder / _ENDED)}
+            error = _in_thread(partial(_fit, config, workers, folder, max_failures, timeout_s))
+            if error is None:
+                break
+            if isinstance(error, ErnieError) or progress() == before:
+                raise error
     (folder / _SNAPSHOT).unlink(missing_ok=True)
     _raise_ended(folder / _ENDED)
+
+
+def _in_thread(work: Callable[[], Out]) -> Out:
+    """Do it in another thread: Ray Train takes SIGINT for itself in the main one, and a stop must reach our own handler."""
+    done: list[Out] = []
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        """Keep what comes of it for the thread that waits."""
+        try:
+            done.append(work())
+        except BaseException as e:  # noqa: BLE001  raised below
+            failed.append(e)
+
+    thread = threading.Thread(target=do, name="ray-train", daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _fit(config: dict[str, Any], workers: int, folder: Path, max_failures: int, timeout_s: float) -> BaseException | None:
+    """Run one group of ranks to its end; return why it failed: an error of ours that a rank raised, or that ranks died too often."""
+    import ray
+    import ray.train
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    use_gpu = _gpu_share() > 0
+    resources = {"CPU": config["threads"], **({"GPU": 1} if use_gpu else {})}
+    trainer = TorchTrainer(
+        _rank_loop,
+        train_loop_config=config,
+        torch_config=TorchConfig(timeout_s=math.ceil(timeout_s)),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        # Ray takes only checkpoints below storage_path/name, so that is the step's own folder.
+        run_config=RunConfig(name=folder.name, storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=max_failures)),
+    )
+    try:
+        trainer.fit()
+    except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as e:
+        cause = _cause(e)
+        if isinstance(cause, ErnieError):
+            return cause
+        return ResourceError(
+            "E-WORKER-DIED", "training processes died again and again", where=str(folder), expected="processes that live",
+            found=" ".join(str(cause).split())[:500],
+            fix="lower `workers` in the recipe if memory ran out, then run the same command again: it goes on from the newest checkpoint",
+        )  # fmt: skip
+    return None
 
 
 def _raise_ended(path: Path) -> None:
@@ -193,18 +279,12 @@ def _raise_ended(path: Path) -> None:
 def _rank_loop(config: dict[str, Any]) -> None:
     """What each rank runs inside Ray Train."""
     import ray.train
-    from ray.train import Checkpoint, CheckpointUploadMode
 
     torch.set_num_threads(config["threads"])
     world = ray.train.get_context().get_world_size()
     worker: Worker = GroupWorker() if world > 1 else LocalWorker()
-
-    def report(metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        told = None if checkpoint is None else Checkpoint.from_directory(checkpoint)
-        ray.train.report(dict(metrics), checkpoint=told, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
-
     try:
-        config["train"](config["arguments"], worker, report)
+        config["train"](config["arguments"], worker, _RayHost())
     except _OF_ALL_RANKS as e:
         # Every rank is here with the same error: the group ends in peace, since Ray would restart one that failed.
         if worker.rank == 0:

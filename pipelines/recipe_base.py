@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -57,6 +58,17 @@ def _checked_model(name: str) -> str:
     if name not in NAMED:
         raise ValueError(f"unknown model {name!r}; one of {closest(name, NAMED)}")
     return name
+
+
+VALIDATION_METRICS = ("lm_loss", "lm_ppl", "lm_acc", "loss", "acc", "acc_masked", "average_precision", "auc")
+"""What validation can give of a task, see `meter.validation_metrics`."""
+
+
+def check_metric(name: str, tasks: Iterable[str]) -> None:
+    """Raise ValueError unless `name` is a validation metric of one of `tasks`: valid/knowledge_masking/lm_loss."""
+    valid = [f"valid/{task}/{metric}" for task in tasks for metric in VALIDATION_METRICS]
+    if name not in valid:
+        raise ValueError(f"keep_best: unknown metric {name!r}; one of {closest(name, valid)}")
 
 
 Name = Annotated[str, AfterValidator(_checked_name)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.recipe_base import PRECISION_WORDS, REMOVED, ModelName, Name, Positive, Precision, Rate, Settings, Share, TaskName, free
+from pipelines.recipe_base import PRECISION_WORDS, REMOVED, ModelName, Name, Positive, Precision, Rate, Settings, Share, TaskName, check_metric, free
 from pipelines.recipe_finetune import Finetune
 from pipelines.recipe_prepare import Corpus, Prepare
 
@@ -98,6 +98,9 @@ class Pretrain(Settings):
     weight_decay: Share = Field(0.01, description="decoupled weight decay")
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = Field(0.98, description="AdamW's beta2")
     clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="largest global gradient norm")
+    spike_sigma: Annotated[float, Field(gt=0)] | None = Field(
+        6.0, description="a step whose masked-LM loss is so many standard deviations above the last 128 of its task is left out; null: none is"
+    )
     stage_optimizer: Literal["reset", "keep"] = Field("reset", description="Adam's moments at a stage's start: reset, keep")
     precision: Precision = Field("auto", description=PRECISION_WORDS)
     encoding: Literal["parquet", "text"] = Field("parquet", description="shard encoding to read: parquet, text")
@@ -108,6 +111,13 @@ class Pretrain(Settings):
     save_steps: Positive = free(200, "training steps between checkpoints")
     skip_steps: Positive = free(20, "training steps between log lines")
     keep_checkpoints: Positive = free(2, "newest checkpoints to keep")
+    keep_best: str | None = free(
+        None,
+        "validation metric whose best checkpoint is kept too, of those made at a step that was validated: valid/knowledge_masking/lm_loss; null: none",
+    )
+    timeout_s: Annotated[float, Field(ge=1)] = free(
+        90.0, "seconds after which a batch, or a checkpoint, that does not come is an error; ranks wait 15 more for each other"
+    )
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
@@ -118,6 +128,8 @@ class Pretrain(Settings):
             raise ValueError(f"iterations: none given for {', '.join(missing)}, which a stage enters")
         if idle := sorted(set(self.iterations) - set(entered)):
             raise ValueError(f"iterations: no stage enters {', '.join(idle)}")
+        if self.keep_best is not None:
+            check_metric(self.keep_best, self.iterations)
         units = {stage.mask_unit for stage in self.stages} & {"phrase", "entity"}
         if self.encoding == "text" and units:
             raise ValueError(f"mask_unit {', '.join(sorted(units))} needs encoding: parquet; text shards hold words only")

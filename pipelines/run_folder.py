@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,13 +104,48 @@ def locked(run_folder: Path) -> Iterator[None]:
                 found=owner or "an owner that has not signed yet",
                 fix="wait for it, or stop it",
             ) from e
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
+        _sign(fd)
         if not (run_folder / RUN_NAME).exists():
             atomic_write(run_folder / RUN_NAME, canonical_json({"format": FORMAT, "run": run_folder.name}) + b"\n")
         yield
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def held(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the lock `path` for this process, as soon as another lets go of it.
+
+    A process that is being ended for this one still holds it for a moment; the kernel lets go when it is gone.
+
+    Raises:
+        OutputError: E-LOCKED, it was not let go of within `timeout_s` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    with disk_errors(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    owner = os.read(fd, 200).decode("utf-8", "replace").strip()
+                    raise OutputError(
+                        "E-LOCKED", "an earlier process still writes here", where=str(path.parent), expected=f"its end within {timeout_s:g} s",
+                        found=owner, fix="end that process, then run the same command again",
+                    ) from None  # fmt: skip
+                time.sleep(0.05)
+        _sign(fd)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _sign(fd: int) -> None:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
 
 
 def read_step(folder: Path) -> dict[str, Any] | None:

@@ -154,7 +154,7 @@ def _settings(args: argparse.Namespace, config: ErnieConfig) -> dict[str, Any]:
         "model": asdict(config), "schedule": "multi_task", "stages": [{"enter": [TASK], "mask_unit": "word", "mask_probability": None, "learning_rate": None, "carry": []}], "iterations": {TASK: args.num_train_steps},
         "init": None, "lm_mode": "always", "lm_weight": 1.0, "loss_weight": 1.0, "token_loss_weight": 1.0, "batch_tokens": args.batch_size, "window_groups": 16,
         "lr_scheduler": args.lr_scheduler, "learning_rate": args.learning_rate, "warmup_steps": args.warmup_steps, "num_train_steps": args.num_train_steps,
-        "weight_decay": args.weight_decay, "adam_beta2": 0.999, "clip_norm": 1.0, "stage_optimizer": "reset",
+        "weight_decay": args.weight_decay, "adam_beta2": 0.999, "clip_norm": 1.0, "spike_sigma": None, "stage_optimizer": "reset",
         "precision": "fp16" if args.use_fp16 else "fp32", "mask_probability": 0.15, "encoding": "text", "validation_steps": args.validation_steps, "validation_rows": 1 << 40,
     }  # fmt: skip
 

@@ -144,7 +144,8 @@ def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         p = recipe.pretrain
         machine = Machine(
             workers=p.workers if recipe.workers else 0, threads=p.threads, device_tokens=p.device_tokens,
-            save_steps=p.save_steps, skip_steps=p.skip_steps, keep_checkpoints=p.keep_checkpoints, recompute=p.recompute,
+            save_steps=p.save_steps, skip_steps=p.skip_steps, keep_checkpoints=p.keep_checkpoints, keep_best=p.keep_best,
+            timeout_s=p.timeout_s, recompute=p.recompute,
         )  # fmt: skip
         return pretrain(context, prepared=context.parents["prepare"], seed=recipe.seed, machine=machine)
 

@@ -23,8 +23,10 @@ from ernie_core.normalise import NORMALISER_NAME, normalise
 from ernie_core.seeding import generator
 from ernie_core.training import checkpoint
 from ernie_core.training.evaluate import evaluate
+from ernie_core.training.health import Health
 from ernie_core.training.loop import Outcome, StepResult, train
 from ernie_core.training.optim import adamw
+from ernie_core.training.saver import Saver
 from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
 from ernie_core.vocab import Vocab
 
@@ -86,6 +88,11 @@ def take(batch: Batch, rows: slice) -> Batch:
 @dataclass(frozen=True)
 class ToyStep:
     batches: list[Batch]
+    task: str = "toy"
+
+    @property
+    def global_sample_ids(self) -> np.ndarray:
+        return np.concatenate([batch.sample_ids for batch in self.batches]) if self.batches else np.empty(0, np.uint64)
 
 
 class ToyFeed:
@@ -109,10 +116,12 @@ def run(folder: Path, steps: int, worker: Worker, dropout: float = 0.1) -> Outco
     model = ErnieForPretraining(make_config(dropout), HEADS, seed=1)
     optimizer = adamw(model, weight_decay=0.01, beta2=0.98)
     found = checkpoint.latest(folder, warn=print)
-    state = {"step": 0, "skipped": []}
+    state, health = {"step": 0}, Health("fp32")
     if found is not None:
         checkpoint.check_fingerprint(found, FINGERPRINT)
         state = checkpoint.load(found, model, optimizer)
+        health.load_state(state["health"])
+    saver = Saver(folder, keep=2, timeout_s=60)
 
     def on_step(result: StepResult[ToyStep]) -> None:
         if worker.rank == 0:
@@ -120,18 +129,19 @@ def run(folder: Path, steps: int, worker: Worker, dropout: float = 0.1) -> Outco
                 losses = {name: loss.hex() for name, loss in result.losses.items()}
                 f.write(json.dumps({"step": result.step, "losses": losses, "norm": result.grad_norm.hex()}) + "\n")
 
-    def save(step: int, skipped: tuple[int, ...]) -> None:
+    def save(step: int, _stops: bool) -> None:
         if worker.rank == 0:
-            checkpoint.save(folder, step, model, optimizer, {"step": step, "skipped": list(skipped)}, 2, FINGERPRINT)
-        worker.barrier()
+            saver.save(step, model, optimizer, {"step": step, "health": health.state()}, FINGERPRINT, {})
 
-    return train(
+    outcome = train(
         model, ToyFeed(worker, state["step"]), optimizer, worker=worker, start_step=state["step"], total_steps=steps,
         lr_at=lambda step: 1e-2 / (1 + step), loss_weights=WEIGHTS, clip_norm=1.0, precision="fp32", dropout_seed=3, on_step=on_step,
         save_every=4, save=save, validate_every=5,
         validate=lambda _step: evaluate(model, [make_batch("valid")], worker=worker, precision="fp32") and None,
-        should_stop=lambda: False, skipped=state["skipped"],
+        should_stop=lambda: False, health=health,
     )  # fmt: skip
+    saver.wait()
+    return outcome
 
 
 def weights_sha256(folder: Path) -> str:

@@ -10,10 +10,9 @@ import hashlib
 import json
 import os
 import platform
-import re
-import secrets
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
-from ernie_core.errors import IntegrityError, OutputError
+from ernie_core.errors import IntegrityError, OutputError, ResourceError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import (
-    MANIFEST_NAME,
     FileEntry,
     Manifest,
     canonical_json,
@@ -39,49 +37,92 @@ from ernie_core.manifest import (
 )  # fmt: skip
 from ernie_core.model.config import ErnieConfig
 from ernie_core.training.optim import load_optimizer_tensors, optimizer_tensors
+from ernie_core.training.retention import STATE_NAME, complete, new_folder, remove, superfluous
 
 STEP = "checkpoint"
 """Step name in a checkpoint's manifest."""
-MODEL_NAME, CONFIG_NAME, OPTIMIZER_NAME, STATE_NAME = "model.safetensors", "ernie_config.json", "optimizer.safetensors", "state.json"
-_FOLDER = re.compile(r"step-(\d{8,})-([0-9a-f]{8})")
+MODEL_NAME, CONFIG_NAME, OPTIMIZER_NAME = "model.safetensors", "ernie_config.json", "optimizer.safetensors"
 _MAX_LISTED = 20
 
 
-def save(
-    root: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], keep: int, fingerprint: Mapping[str, Any]
-) -> Path:
-    """Write a checkpoint, then delete cut-off attempts and all but the newest `keep` complete ones. Called by rank 0 only.
+@dataclass(frozen=True)
+class Copy:
+    """All that a checkpoint holds as it was at one moment, in memory of its own: tensors on the CPU, the rest as JSON."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    config: bytes
+    state: bytes
+
+    @classmethod
+    def of(cls, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], into: Copy | None = None) -> Copy:
+        """Copy everything as it is; the memory of `into`, an earlier copy that nobody needs, is used again.
+
+        Args:
+            model: has a `config` of type ErnieConfig.
+            optimizer: over the model's parameters.
+            state: JSON values that resume needs (feed, health, …).
+            into: see above.
+        """
+        config: Any = model.config
+        old = ({}, {}) if into is None else (into.model, into.optimizer)
+        return cls(
+            _copied(model.state_dict(), old[0]),
+            _copied(optimizer_tensors(model, optimizer), old[1]),
+            config.to_json().encode(),
+            canonical_json(dict(state)),
+        )
+
+
+def _copied(tensors: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def place(name: str, tensor: Tensor) -> Tensor:
+        found = old.get(name)
+        return torch.empty(tensor.shape, dtype=tensor.dtype) if found is None or found.shape != tensor.shape else found
+
+    with torch.no_grad():
+        return {name: place(name, tensor).copy_(tensor) for name, tensor in tensors.items()}
+
+
+def save(root: Path, step: int, copy: Copy, keep: int, fingerprint: Mapping[str, Any], scores: Mapping[int, float] | None = None) -> Path:
+    """Write a checkpoint, then delete cut-off attempts and all complete ones that need not stay. Called by rank 0 only.
 
     Args:
         root: the run's checkpoint folder.
         step: optimiser steps done.
-        model: has a `config` of type ErnieConfig.
-        optimizer: over the model's parameters.
-        state: JSON values that resume needs (feed, skipped steps, …).
-        keep: complete checkpoints to keep, at least 1.
+        copy: what to save.
+        keep: newest complete checkpoints to keep, at least 1.
         fingerprint: settings that change results, and parents' hashes; `check_fingerprint` compares them at resume.
+        scores: see `retention.superfluous`: the best checkpoint is kept too.
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        ResourceError: E-DISK-FULL, E-PERMISSION; what was written of it is deleted.
     """
-    assert keep >= 1, keep
     failpoint("ckpt.before_tmp")
-    folder = root / f"step-{step:08d}-{secrets.token_hex(4)}"
-    with disk_errors(folder):
-        folder.mkdir(parents=True)
-        files = (
-            *save_model(folder, model),
-            _write(folder / OPTIMIZER_NAME, bytes_of(_cpu(optimizer_tensors(model, optimizer)))),
-            _write(folder / STATE_NAME, canonical_json(dict(state))),
-        )
-        fsync_folder(folder)
-        failpoint("ckpt.after_files")
-        facts = {"step": step, "environment": environment()}
-        failpoint("ckpt.before_manifest")
-        write_manifest(folder, Manifest(STEP, dict(fingerprint), {}, files, facts))
-        fsync_folder(root)
-        failpoint("ckpt.after_manifest")
-        _purge(root, keep, folder)
+    folder = new_folder(root, step)
+    try:
+        with disk_errors(folder):
+            folder.mkdir(parents=True)
+            files = (
+                _write(folder / MODEL_NAME, bytes_of(copy.model)),
+                _write(folder / CONFIG_NAME, copy.config),
+                _write(folder / OPTIMIZER_NAME, bytes_of(copy.optimizer)),
+                _write(folder / STATE_NAME, copy.state),
+            )
+            fsync_folder(folder)
+            failpoint("ckpt.after_files")
+            facts = {"step": step, "environment": environment()}
+            failpoint("ckpt.before_manifest")
+            write_manifest(folder, Manifest(STEP, dict(fingerprint), {}, files, facts))
+            fsync_folder(root)
+    except ResourceError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    failpoint("ckpt.after_manifest")
+    for old in superfluous(root, keep, scores or {}, folder):
+        remove(old)
     return folder
 
 
@@ -105,34 +146,6 @@ def _write(path: Path, data: bytes) -> FileEntry:
     return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def step_of(folder: Path) -> int:
-    """Return the step that a checkpoint's folder names.
-
-    Example: ``step_of(Path("checkpoints/step-00000011-0a1b2c3d"))`` -> ``11``.
-    """
-    found = _FOLDER.fullmatch(folder.name)
-    assert found is not None, folder
-    return int(found[1])
-
-
-def _attempts(root: Path) -> list[tuple[int, Path]]:
-    """Return (step, folder) of every attempt, newest step first; nothing else in `root` is ever looked at."""
-    if not root.exists():
-        return []
-    found = [(int(m[1]), path) for path in root.iterdir() if path.is_dir() and (m := _FOLDER.fullmatch(path.name))]
-    return sorted(found, key=lambda e: (-e[0], e[1].name))
-
-
-def _purge(root: Path, keep: int, newest: Path) -> None:
-    complete = [path for _, path in _attempts(root) if (path / MANIFEST_NAME).exists() and path != newest]
-    keepers = {newest, *complete[: keep - 1]}
-    for _, path in _attempts(root):
-        if path not in keepers:
-            (path / MANIFEST_NAME).unlink(missing_ok=True)  # first: a half deleted folder must not look complete
-            failpoint("ckpt.mid_purge")
-            shutil.rmtree(path)
-
-
 def latest(root: Path, warn: Callable[[str], None]) -> Path | None:
     """Return the newest checkpoint whose files all have their hashes, or None where no attempt was completed.
 
@@ -144,9 +157,7 @@ def latest(root: Path, warn: Callable[[str], None]) -> Path | None:
         IntegrityError: E-CKPT-BAD, there are complete checkpoints and all are damaged.
     """
     damaged = []
-    for _, folder in _attempts(root):
-        if not (folder / MANIFEST_NAME).exists():
-            continue
+    for folder in complete(root):
         try:
             for entry in read_manifest(folder, STEP).files:
                 verified_path(folder, entry, "E-CKPT-HASH")
@@ -164,7 +175,7 @@ def latest(root: Path, warn: Callable[[str], None]) -> Path | None:
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load weights and moments in place, strictly, and return the state given to `save`.
+    """Load weights and moments in place, strictly, and return the state given to `Copy.of`.
 
     Raises:
         IntegrityError: E-CKPT-HASH, or E-CKPT-SHAPE listing missing, unexpected and differently shaped tensors.

@@ -138,7 +138,7 @@ class PretrainFeed:
         lm_mode: "always" masks every batch; "own_task" only those of tasks of level "mask".
         rank, world: which part of each global batch this feed reads.
 
-    `stages`, `step` (steps consumed) and `num_steps` (of all stages) may be read.
+    `stages`, `step` (steps consumed), `num_steps` (of all stages) and `reading` (what `next` reads, for people) may be read.
     """
 
     def __init__(self, sources: Mapping[str, Source], stages: Sequence[Stage], reading: Reading, *, lm_mode: str, rank: int, world: int) -> None:
@@ -148,7 +148,7 @@ class PretrainFeed:
         self._lm_mode, self._rank, self._world = lm_mode, rank, world
         self._stage_ends = np.cumsum([len(stage.sequence) for stage in self.stages])
         self.num_steps = int(self._stage_ends[-1])
-        self.step = 0
+        self.step, self.reading = 0, ""
         self._orders = {name: source.order for name, source in self._sources.items()}
         self._orders |= {name + LONG: source.long_order for name, source in self._sources.items() if source.long_order is not None}
         self._cursors = {place: Cursor() for place in self._orders}
@@ -180,6 +180,7 @@ class PretrainFeed:
         batch, after = order.next(self._cursors[place])
         total = order.num_rows
         done = order.progress(after)[0] if after.epoch == batch.epoch else total
+        self.reading = f"step {self.step + 1}, task {name}, {source.rows.file_of(int(batch.groups[0]))}"
         ids = source.rows.sample_ids(batch.groups, batch.rows)
         unit = now.mask_unit if self._lm_mode == "always" or source.task.level == "mask" else None
         codes = None if unit is None else _unit_codes(source.rows, batch.groups, unit, self._reading.seed, batch.epoch)

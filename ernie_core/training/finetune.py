@@ -157,7 +157,7 @@ def run_trial(
                 model, feed, adamw(model, weight_decay=settings.weight_decay, beta2=ADAM_BETA2, layer_decay=settings.layer_decay), worker=worker,
                 start_step=0, total_steps=total_steps, lr_at=_rates(settings, total_steps), loss_weights={BENCHMARK: 1.0}, clip_norm=CLIP_NORM, precision=precision,
                 dropout_seed=key(seed, "fine-tuning"), on_step=lambda result: clock.count(len(result.feed.batches[0].lengths)),
-                save_every=0, save=lambda _step, _skipped: None, should_stop=lambda: best.given_up,
+                save_every=0, save=lambda _step, _stop: None, should_stop=lambda: best.given_up,
                 validate_every=-(-total_steps // settings.eval_times), validate=validate,
             )  # fmt: skip
             diverged, stopped = False, done.stopped

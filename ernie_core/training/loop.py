@@ -7,27 +7,25 @@ give equal gradients.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ernie_core.data.batches import Batch
-from ernie_core.errors import DivergedError
 from ernie_core.failpoints import failpoint
 from ernie_core.model.embeddings import TorchBatch
-from ernie_core.model.heads import LossSum
+from ernie_core.model.heads import LM, LossSum
 from ernie_core.seeding import key
+from ernie_core.training.health import Health
 from ernie_core.training.optim import clip_gradients, scale_gradients, set_learning_rate
-from ernie_core.training.precision import LossScale, autocast
+from ernie_core.training.precision import autocast
 from ernie_core.training.worker import Worker
-
-MAX_BAD_STEPS = 3
-"""Steps in a row with non-finite numbers after which training gives up; fp16 overflows while the loss scale can go down do not count."""
 
 
 class Model(Protocol):
@@ -42,10 +40,16 @@ class Model(Protocol):
 
 
 class Step(Protocol):
-    """What a feed gives for one step: this rank's micro-batches, maybe none."""
+    """What a feed gives for one step: its task, this rank's micro-batches, maybe none, and the ids of all ranks' samples."""
+
+    @property
+    def task(self) -> str: ...
 
     @property
     def batches(self) -> list[Batch]: ...
+
+    @property
+    def global_sample_ids(self) -> NDArray[np.uint64]: ...
 
 
 StepT = TypeVar("StepT", bound=Step)
@@ -74,7 +78,7 @@ class StepResult(Generic[StepT]):
         data_seconds: of these, waiting for data.
         places: places of this rank's micro-batches, padding included.
         loss_scale: factor on the loss in backward; 1 but for fp16.
-        skipped: numbers were not finite: nothing was updated.
+        skipped: why nothing was updated, see `health.Health.judge`; "" if it was.
         feed: what the feed gave.
     """
 
@@ -89,25 +93,23 @@ class StepResult(Generic[StepT]):
     data_seconds: float
     places: int
     loss_scale: float
-    skipped: bool
+    skipped: str
     feed: StepT
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended: steps done, whether it was asked to stop before the last, and the steps that were skipped."""
+    """How training ended: steps done, and whether it was asked to stop before the last."""
 
     step: int
     stopped: bool
-    skipped: tuple[int, ...]
 
 
 def train(
     model: nn.Module, feed: Feed[StepT], optimizer: torch.optim.Optimizer, *, worker: Worker, start_step: int, total_steps: int,
     lr_at: Callable[[int], float], loss_weights: Mapping[str, float], clip_norm: float, precision: str, dropout_seed: int,
-    on_step: Callable[[StepResult[StepT]], None], save_every: int, save: Callable[[int, tuple[int, ...]], None],
-    validate_every: int, validate: Callable[[int], None], should_stop: Callable[[], bool],
-    skipped: Sequence[int] = (), loss_scale: LossScale | None = None,
+    on_step: Callable[[StepResult[StepT]], None], save_every: int, save: Callable[[int, bool], None],
+    validate_every: int, validate: Callable[[int], None], should_stop: Callable[[], bool], health: Health | None = None,
 ) -> Outcome:  # fmt: skip
     """Train from `start_step` steps done to `total_steps`, on every rank alike.
 
@@ -123,33 +125,30 @@ def train(
         precision: see `precision.autocast`.
         dropout_seed: dropout is keyed by (this, step, rank, micro-batch).
         on_step: called after each step.
-        save_every: steps between calls of save(steps done, steps skipped so far), also made after the last step and before a
+        save_every: steps between calls of save(steps done, whether training stops there), also made after the last step and before a
             stop; 0 = never. Rank 0 writes, but every rank calls it.
         validate_every: steps between calls of validate(steps done), after the save, also after the last step; 0 = never.
         should_stop: asked after each step; true on any rank stops all.
-        skipped: steps skipped before `start_step`.
-        loss_scale: of fp16, at `start_step`; None = a fresh one.
+        health: judges the steps, at `start_step`; None = a fresh one.
 
     Raises:
-        DivergedError: E-DIVERGED, three steps in a row gave numbers that are not finite (see `MAX_BAD_STEPS`).
+        DivergedError: E-DIVERGED, three steps in a row gave numbers that are not finite, see `Health.check`.
     """
-    gone_bad, scaling = list(skipped), loss_scale or LossScale(precision)
-    take_step = _StepTaker(model, feed, optimizer, worker, lr_at, loss_weights, clip_norm, precision, dropout_seed, scaling)
+    health = health or Health(precision)
+    take_step = _StepTaker(model, feed, optimizer, worker, lr_at, loss_weights, clip_norm, precision, dropout_seed, health)
     for step in range(start_step + 1, total_steps + 1):
         result = take_step(step)
-        if result.skipped:
-            gone_bad.append(step)
         on_step(result)
         failpoint("train.after_report")
-        _check_diverged([s for s in gone_bad if s not in scaling.excused], step)
+        health.check(step, result.feed.global_sample_ids)
         stop = worker.any(should_stop())
         if save_every and (stop or _due(step, save_every, total_steps)):
-            save(step, tuple(gone_bad))
+            save(step, stop)
         if stop and step < total_steps:
-            return Outcome(step, stopped=True, skipped=tuple(gone_bad))
+            return Outcome(step, stopped=True)
         if _due(step, validate_every, total_steps):
             validate(step)
-    return Outcome(max(start_step, total_steps), stopped=False, skipped=tuple(gone_bad))
+    return Outcome(max(start_step, total_steps), stopped=False)
 
 
 @dataclass(frozen=True)
@@ -165,23 +164,21 @@ class _StepTaker(Generic[StepT]):
     clip_norm: float
     precision: str
     dropout_seed: int
-    scaling: LossScale
+    health: Health
 
     def __call__(self, step: int) -> StepResult[StepT]:
-        """Take step number `step`, counted from 1; where its numbers are not finite, leave model and optimiser as they were."""
+        """Take step number `step`, counted from 1; where its numbers are no good, leave model and optimiser as they were."""
         begun = time.perf_counter()
         taken = self.feed.next()
         waited = time.perf_counter() - begun
-        rate, scale = self.lr_at(step - 1), self.scaling.scale
+        rate, scale = self.lr_at(step - 1), self.health.scaling.scale
         scaled = {name: weight * scale for name, weight in self.loss_weights.items()}
         dropout_parts = (self.dropout_seed, "dropout", step, self.worker.rank)
         sums = _forward_backward(self.model, taken.batches, self.worker, scaled, self.precision, dropout_parts)
         scale_gradients(self.model.parameters(), 1 / scale)
         grad_norm = clip_gradients(self.model.parameters(), self.clip_norm)
-        losses_finite, gradients_finite = all(map(math.isfinite, sums.losses.values())), math.isfinite(grad_norm)
-        bad = not (losses_finite and gradients_finite)
-        self.scaling.update(step, losses_finite=losses_finite, gradients_finite=gradients_finite)
-        if not bad:
+        skipped = self.health.judge(step, taken.task, sums.losses, sums.losses.get(LM), grad_norm)
+        if not skipped:
             failpoint("train.before_step")
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
@@ -190,7 +187,7 @@ class _StepTaker(Generic[StepT]):
         failpoint("train.before_report")
         seconds = time.perf_counter() - begun
         places = sum(batch.token_ids.size for batch in taken.batches)
-        return StepResult(step, rate, sums.losses, sums.correct, sums.counts, grad_norm, sums.tokens, seconds, waited, places, scale, bad, taken)
+        return StepResult(step, rate, sums.losses, sums.correct, sums.counts, grad_norm, sums.tokens, seconds, waited, places, scale, skipped, taken)
 
 
 @dataclass(frozen=True)
@@ -203,15 +200,6 @@ class _Sums:
 
 def _due(step: int, every: int, total_steps: int) -> bool:
     return every > 0 and (step % every == 0 or step == total_steps)
-
-
-def _check_diverged(gone_bad: Sequence[int], step: int) -> None:
-    if list(gone_bad[-MAX_BAD_STEPS:]) == list(range(step - MAX_BAD_STEPS + 1, step + 1)):
-        raise DivergedError(
-            "E-DIVERGED", "training gave numbers that are not finite", where=f"steps {gone_bad[-MAX_BAD_STEPS]} to {step}",
-            expected="finite losses and gradients", found=f"{MAX_BAD_STEPS} bad steps in a row",
-            fix="lower the learning rate or lengthen the warmup",
-        )  # fmt: skip
 
 
 def _forward_backward(

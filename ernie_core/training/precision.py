@@ -12,7 +12,6 @@ PRECISIONS = ("bf16", "fp16", "fp32")
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 START_SCALE, LEAST_SCALE, MOST_SCALE = 2.0**16, 1.0, 2.0**24
 _WORTH, _ROUNDS = 1.5, 7
-_EXCUSED = 8  # as many as divergence asks about, and some
 GROWTH_STEPS = 1000
 """Finite steps in a row after which the scale doubles."""
 
@@ -64,13 +63,10 @@ class ScaleState(TypedDict):
 
     scale: float
     good: int
-    excused: list[int]
 
 
 class LossScale:
     """Factor on the loss that keeps float16 gradients from vanishing; 1 for ever in other arithmetic.
-
-    `excused` are the last steps left out that are no sign of divergence: losses were finite, and the scale could still go down.
 
     A step whose gradients are not finite is left out whole and halves the scale; `GROWTH_STEPS` finite ones in a row double it. Scales are
     powers of two, so scaling rounds nothing. (The reference starts at 102400, shrinks by 0.8, and lets Adam step on zeroed gradients: ernie.md 6.3.)
@@ -80,25 +76,24 @@ class LossScale:
         self.dynamic = precision == "fp16"
         self.scale = START_SCALE if self.dynamic else 1.0
         self._good = 0
-        self.excused: list[int] = []
 
-    def update(self, step: int, *, losses_finite: bool, gradients_finite: bool) -> None:
-        """Take note of a step."""
+    def update(self, *, losses_finite: bool, gradients_finite: bool) -> bool:
+        """Take note of a step; return whether numbers that are not finite are the scale's fault: losses were, and the scale could still go down."""
         if not self.dynamic:
-            return
+            return False
         if losses_finite and gradients_finite:
             self._good += 1
             if self._good == GROWTH_STEPS:
                 self.scale, self._good = min(self.scale * 2, MOST_SCALE), 0
-            return
-        if losses_finite and self.scale > LEAST_SCALE:
-            self.excused = [*self.excused, step][-_EXCUSED:]
+            return False
+        excused = losses_finite and self.scale > LEAST_SCALE
         self.scale, self._good = max(self.scale / 2, LEAST_SCALE), 0
+        return excused
 
     def state(self) -> ScaleState:
         """Return what a checkpoint keeps."""
-        return {"scale": self.scale, "good": self._good, "excused": list(self.excused)}
+        return {"scale": self.scale, "good": self._good}
 
     def load_state(self, state: ScaleState) -> None:
         """Go on from a `state()`."""
-        self.scale, self._good, self.excused = state["scale"], state["good"], list(state["excused"])
+        self.scale, self._good = state["scale"], state["good"]

@@ -39,6 +39,12 @@ class TrialStep:
     """The one micro-batch of a step."""
 
     batches: list[Batch]
+    task: str = "fine-tuning"
+
+    @property
+    def global_sample_ids(self) -> NDArray[np.uint64]:
+        """The batch's own."""
+        return self.batches[0].sample_ids
 
 
 class TrialFeed:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor, distributed
+
+from ernie_core.errors import ResourceError
+from ernie_core.training.pulse import Pulse
 
 
 class Worker(Protocol):
@@ -56,23 +62,50 @@ class LocalWorker:
 
 
 class GroupWorker:
-    """A rank of the initialised torch.distributed group: gloo on CPUs, nccl on GPUs."""
+    """A rank of the initialised torch.distributed group: gloo on CPUs, nccl on GPUs.
+
+    How long a rank waits for the others is the group's own time-out, set by whoever made it.
+    """
 
     def __init__(self) -> None:
         self.rank = distributed.get_rank()
         self.world = distributed.get_world_size()
         self.device = default_device() if distributed.get_backend() == "nccl" else torch.device("cpu")
+        self._pulse = Pulse()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Run a collective call.
+
+        Raises:
+            ResourceError: E-RANK-SILENT, naming the ranks that did not arrive in time, or are gone.
+        """
+        self._pulse.calls += 1
+        begun = time.monotonic()
+        try:
+            yield
+        except RuntimeError as e:
+            waited, silent = time.monotonic() - begun, self._pulse.silent_ranks()
+            who = f"rank {', '.join(map(str, silent))}" if silent else "another rank"
+            raise ResourceError(
+                "E-RANK-SILENT", f"{who} did not arrive where the others wait", where=f"rank {self.rank} of {self.world}",
+                expected="all ranks", found=f"nothing after {waited:.0f} s: {str(e).strip().splitlines()[0]}",
+                fix="see whether that process still runs and what it waits for; the run goes on from the newest checkpoint",
+            ) from e  # fmt: skip
 
     def all_reduce_sum(self, tensor: Tensor) -> None:
         """Sum `tensor` over ranks in place."""
-        distributed.all_reduce(tensor)
+        with self._together():
+            distributed.all_reduce(tensor)
 
     def any(self, flag: bool) -> bool:
         """Return whether any rank's flag is true; waits for the device."""
         count = torch.tensor(int(flag), device=self.device)
-        distributed.all_reduce(count)
-        return bool(count.item())
+        with self._together():
+            distributed.all_reduce(count)
+            return bool(count.item())
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        distributed.barrier()
+        with self._together():
+            distributed.barrier()

@@ -18,7 +18,8 @@ from ernie_core.training.worker import LocalWorker
 
 torch.set_num_threads(1)
 SIGKILLED = -9
-# Point, its visit, and the step that is saved when it falls. Checkpoints at steps 4, 8 and 12; the purge begins at the third.
+# Point, its visit, and the step that is saved when it falls; where training is killed, a write beside it may have been, so that it is the one before.
+# Checkpoints at steps 4, 8 and 12; the purge begins at the third.
 KILLS = [
     ("ckpt.before_tmp:1", 0), ("ckpt.mid_write:1", 0), ("ckpt.mid_write:6", 4), ("ckpt.after_files:2", 4), ("ckpt.before_manifest:2", 4),
     ("ckpt.after_manifest:2", 8), ("ckpt.mid_purge:1", 12), ("train.after_forward:11", 4), ("train.before_step:6", 4), ("train.after_step:8", 4),
@@ -41,7 +42,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("failpoint", "saved"), KILLS)
 def test_a_killed_run_ends_with_the_bits_of_the_unbroken_one(failpoint: str, saved: int, unbroken: Path, tmp_path: Path) -> None:
     assert processes(train_12_steps, tmp_path, 1, failpoint) == [SIGKILLED]
-    assert newest_step(tmp_path) == saved
+    assert newest_step(tmp_path) in ({saved} if failpoint.startswith("ckpt") else {saved, saved - 4})
+    assert 12 not in read_log(tmp_path) or newest_step(tmp_path) < 12 or "purge" in failpoint, "the kill must land while work is pending"
     assert processes(train_12_steps, tmp_path, 1) == [0]
     assert read_log(tmp_path) == read_log(unbroken)
     assert len(read_log(tmp_path)) == 12
@@ -54,7 +56,7 @@ def test_three_killed_ranks_end_with_the_bits_of_three_unbroken_ones(tmp_path: P
     codes = processes(train_12_steps, tmp_path / "broken", 3, "train.before_step:7")
     assert codes[0] == SIGKILLED
     assert 0 not in codes
-    assert newest_step(tmp_path / "broken") == 4
+    assert newest_step(tmp_path / "broken") in {0, 4}
     assert processes(train_12_steps, tmp_path / "broken", 3) == processes(train_12_steps, tmp_path / "whole", 3) == [0] * 3
     assert read_log(tmp_path / "broken") == read_log(tmp_path / "whole")
     assert weights_sha256(tmp_path / "broken") == weights_sha256(tmp_path / "whole")
@@ -73,7 +75,7 @@ def trained(steps: int = 1, heads: dict[str, Head] = HEADS) -> tuple[ErnieForPre
 
 
 def save(folder: Path, step: int, keep: int = 2) -> Path:
-    return checkpoint.save(folder, step, *trained(), {"step": step}, keep, FINGERPRINT)
+    return checkpoint.save(folder, step, checkpoint.Copy.of(*trained(), {"step": step}), keep, FINGERPRINT)
 
 
 def test_only_the_newest_are_kept_and_other_folders_are_left_alone(tmp_path: Path) -> None:
@@ -137,7 +139,7 @@ def test_tensors_that_do_not_fit_are_all_listed(tmp_path: Path) -> None:
 
 def test_an_encoder_moves_to_a_benchmark_and_its_output_layer_starts_fresh(tmp_path: Path) -> None:
     source, optimizer = trained()
-    folder = checkpoint.save(tmp_path, 1, source, optimizer, {}, 1, FINGERPRINT)
+    folder = checkpoint.save(tmp_path, 1, checkpoint.Copy.of(source, optimizer, {}), 1, FINGERPRINT)
     model = ErnieForBenchmark(checkpoint.read_config(folder), "classification", 2, seed=5)
     start = model.output.weight.detach().clone()
     with pytest.raises(IntegrityError, match=r"missing output.bias.*unexpected heads"):
@@ -149,7 +151,7 @@ def test_an_encoder_moves_to_a_benchmark_and_its_output_layer_starts_fresh(tmp_p
 
 def test_a_checkpoint_before_the_first_step_has_no_moments_and_loads(tmp_path: Path) -> None:
     model, optimizer = trained(0)
-    folder = checkpoint.save(tmp_path, 0, model, optimizer, {"a": [1, None]}, 1, FINGERPRINT)
+    folder = checkpoint.save(tmp_path, 0, checkpoint.Copy.of(model, optimizer, {"a": [1, None]}), 1, FINGERPRINT)
     assert checkpoint.load(folder, *trained(1)) == {"a": [1, None]}
 
 

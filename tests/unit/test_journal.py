@@ -39,6 +39,24 @@ def test_a_reopened_journal_knows_its_points(tmp_path: Path) -> None:
     assert pairs(tmp_path / "m.jsonl") == [(10, "a", 1.0), (20, "a", 2.0)]
 
 
+def test_a_journal_opened_at_a_mark_knows_what_a_longer_run_that_was_cut_off_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    cut_off = Journal(path)
+    for step in range(1, 9):
+        cut_off.log(step, {"a": float(step)})
+        if step == 6:
+            cut_off.log(6, {"valid": 0.5})
+    again = Journal(path)
+    again.log(6, {"a": 6.0})
+    mark = again.mark(6)  # of a checkpoint at step 6, made by a run that had to do 5 and 6 again
+    resumed = Journal(path, mark)
+    assert resumed.differing(6, {"a": 6.0, "valid": 0.25}) == ["valid"]
+    for step in range(6, 10):
+        resumed.log(step, {"a": float(step), "valid": 0.5} if step == 6 else {"a": float(step)})
+    assert pairs(path) == [*((i, "a", float(i)) for i in range(1, 7)), (6, "valid", 0.5), *((i, "a", float(i)) for i in range(7, 10))]
+    assert Journal(path, 3).differing(2, {"a": 0.0}) == ["a"], "a place inside a line reads everything"
+
+
 @pytest.mark.parametrize("keep", [1, 10, -1])
 def test_a_torn_last_line_is_healed_and_logged_again(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "m.jsonl"

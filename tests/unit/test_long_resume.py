@@ -13,7 +13,8 @@ from test_long_rows import RECIPE
 
 from ernie_core.errors import PreemptedError
 from ernie_core.manifest import file_sha256
-from pipelines.pretrain_rank import STOP_NAME, _Rank
+from pipelines.pretrain_rank import _Rank
+from pipelines.rank_state import STOP_NAME
 from pipelines.recipe import load_recipe
 from pipelines.workflow import run_recipe
 

@@ -11,7 +11,7 @@ import torch
 
 from ernie_core.errors import ResourceError
 from ernie_core.training.worker import LocalWorker
-from pipelines.pretrain_rank import agree_on_checkpoint
+from pipelines.rank_state import agree_on_checkpoint
 from pipelines.seed_arguments import build_parser
 
 CHECKPOINT = Path("checkpoints/step-00000011-0a1b2c3d")
