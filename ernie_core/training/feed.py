@@ -19,8 +19,7 @@ from ernie_core.seeding import combine, generator, key
 from ernie_core.tasks.base import Task
 
 LM_MODES = ("always", "own_task")
-CHAIN_START = "0" * 64
-VALID_EPOCH = "valid"
+CHAIN_START, VALID_EPOCH = "0" * 64, "valid"
 LONG = ", long rows"
 """Behind a task's name: its place in its long rows."""
 
