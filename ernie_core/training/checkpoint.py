@@ -26,7 +26,14 @@ from torch import Tensor, nn
 from ernie_core.errors import IntegrityError, OutputError, ResourceError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import (
-    FileEntry, Manifest, canonical_json, disk_errors, fsync_folder, read_manifest, verified_path, write_manifest,
+    FileEntry,
+    Manifest,
+    canonical_json,
+    disk_errors,
+    fsync_folder,
+    read_manifest,
+    verified_path,
+    write_manifest,
 )  # fmt: skip
 from ernie_core.model.config import ErnieConfig
 from ernie_core.training.optim import load_optimizer_tensors, optimizer_tensors
