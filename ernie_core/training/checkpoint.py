@@ -263,9 +263,7 @@ def check_fingerprint(folder: Path, expected: Mapping[str, Any]) -> None:
 
     Example of what is found: ``learning_rate: 0.001 in the checkpoint, 0.002 now``.
     """
-    found = _flat(read_manifest(folder, STEP).settings)
-    differences = _differences(found, _flat(expected))
-    if differences:
+    if differences := _differences(_flat(read_manifest(folder, STEP).settings), _flat(expected)):
         raise OutputError(
             "E-CKPT-FINGERPRINT", "the checkpoint belongs to other settings", where=str(folder), found="; ".join(differences[:_MAX_LISTED]),
             fix="undo the change, or begin a new run under another name",
@@ -281,8 +279,8 @@ def environment_differences(folder: Path) -> list[str]:
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    keys = sorted({*found, *expected})
-    return [f"{k}: {found.get(k, 'absent')} in the checkpoint, {expected.get(k, 'absent')} now" for k in keys if found.get(k) != expected.get(k)]
+    changed = [k for k in sorted({*found, *expected}) if found.get(k) != expected.get(k)]
+    return [f"{k}: {found.get(k, 'absent')} in the checkpoint, {expected.get(k, 'absent')} now" for k in changed]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
