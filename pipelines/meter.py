@@ -134,11 +134,17 @@ def memory_mb(device: torch.device) -> float:
 def validation_metrics(task: str, found: Mapping[str, Evaluation], *, masked: bool) -> dict[str, float]:
     """Return an evaluation under its journal names.
 
+    Perplexity both ways: "lm_ppl", the mean over batches of exp(mean loss), as the seed prints it, and "lm_global_ppl", exp of the mean over targets.
+
     Example (masked rows of next_sentence): ``{"valid/next_sentence/lm_loss": 6.1, "valid/next_sentence/acc_masked": 0.52}``.
     """
     metrics: dict[str, float] = {}
     if masked and LM in found:
-        metrics |= {f"valid/{task}/lm_loss": found[LM].loss, f"valid/{task}/lm_ppl": found[LM].batch_ppl, f"valid/{task}/lm_acc": found[LM].accuracy}
+        lm = found[LM]
+        metrics |= {
+            f"valid/{task}/{name}": value
+            for name, value in (("lm_loss", lm.loss), ("lm_ppl", lm.batch_ppl), ("lm_global_ppl", lm.global_ppl), ("lm_acc", lm.accuracy))
+        }
     if task in found:
         own = found[task]
         if masked:
@@ -171,10 +177,10 @@ def validation_line(step: int, tasks: Sequence[str], metrics: Mapping[str, Any])
         shown = []
         lm_loss = metrics.get(f"valid/{task}/lm_loss")
         if lm_loss is not None:
-            shown += [f"lm_loss: {lm_loss:.6f}", f"global ppl: {math.exp(min(lm_loss, EXP_LIMIT)):.3f}"]
+            shown += [f"lm_loss: {lm_loss:.6f}", f"global ppl: {metrics[f'valid/{task}/lm_global_ppl']:.3f}"]
         if f"valid/{task}/acc" in metrics:
             shown.append(f"{accuracy_name(task)}: {metrics[f'valid/{task}/acc']:.6f}")
-        said = {f"valid/{task}/{name}" for name in ("lm_loss", "lm_ppl", "lm_acc", "loss", "acc", "acc_masked")}
+        said = {f"valid/{task}/{name}" for name in ("lm_loss", "lm_ppl", "lm_global_ppl", "lm_acc", "loss", "acc", "acc_masked")}
         others = [name for name in metrics if name.startswith(f"valid/{task}/") and name not in said]
         shown += [f"{name.rsplit('/', 1)[1]}: {metrics[name]:.6f}" for name in others]
         parts.append(f"{task}: " + ", ".join(shown))

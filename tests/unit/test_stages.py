@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,8 @@ def test_a_stage_carries_the_losses_it_names_and_has_its_own_rate_and_masking(fi
     assert carried["capitalization"]["0"] > carried["capitalization"]["1"] > 0
     last = points(run)[-1]["metrics"]
     assert 0 <= last["valid/sentence_reordering/acc_2"] <= 1
+    assert last["valid/knowledge_masking/lm_global_ppl"] == pytest.approx(math.exp(last["valid/knowledge_masking/lm_loss"]))
+    assert last["valid/knowledge_masking/lm_global_ppl"] <= last["valid/knowledge_masking/lm_ppl"]
     assert f"acc_pairs: {last['valid/sentence_reordering/acc_pairs']:.6f}" in (run / "pretrain" / LOG_NAME).read_text()
     table = [line.split() for line in said if line.startswith("pretrain: ")]
     row = next(line for line in table if line[1:3] == ["2", "6"])
