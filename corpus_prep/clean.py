@@ -68,8 +68,8 @@ def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, esca
     given = zip(texts, raw.words or repeat(()), strict=False)
     found = [_paragraph(unescape(text), tuple(map(unescape, words)), normaliser) for text, words in given]
     kept = [i for i, (pair, _) in enumerate(found) if pair[0]]
-    cut = [i for i in kept if whole_lines and is_text and not is_whole(found[i][0][0])]
-    kept = [i for i in kept if i not in cut] if cut else kept
+    cut = [i for i in kept if not is_whole(found[i][0][0])] if whole_lines and is_text else []
+    kept = sorted({*kept}.difference(cut))
     if not kept or (raw.kind in _NEED_FIRST and (kept[0] > 0 or len(kept) < 2)):
         return None
     paragraphs = tuple(found[i][0] for i in kept)

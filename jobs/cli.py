@@ -13,7 +13,7 @@ from types import FrameType
 from ernie_core.errors import ErnieError, closest
 from jobs import convert_glue, export, fill, gc, run, shards, submission, submit
 
-EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk or permission · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
+EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk, permission or cluster · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
 _EPILOG = f"""\
 examples:
   ernie run pipelines/recipes/demo.yaml             everything, or what is left of it: killed anywhere, run it again

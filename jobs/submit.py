@@ -70,7 +70,7 @@ def submit(args: argparse.Namespace) -> int:
     before = _submissions(client, recipe.name)
     if busy := [job for job in before if str(job.status) in _AT_WORK]:
         raise _busy(recipe.name, str(busy[-1].submission_id))
-    job = f"ernie-{recipe.name}-{len(before) + 1}"
+    job = f"ernie-{recipe.name}-{_number(before[-1]) + 1 if before else 1}"
     entry = ["python", "-m", "jobs.run", "recipe.yaml", *(["--until", args.until] if args.until else []), *(["--new-run"] if args.new_run else [])]
     with tempfile.TemporaryDirectory(prefix="ernie-submit-") as folder:
         _stage(Path(folder), whole_recipe(recipe))
@@ -99,7 +99,7 @@ def _send(client: Any, request: dict[str, Any], run: str) -> None:
             if "already exists" in str(e):
                 raise _busy(run, request["submission_id"]) from e
             if "No available agent" not in str(e) or time.monotonic() > end:
-                raise _unreachable(None, e) from e
+                raise _no_cluster("the cluster's job server does not take the job", e) from e
             time.sleep(1)
         else:
             return
@@ -158,7 +158,7 @@ def _client(address: str | None) -> Any:
             fix="copy the cluster's ~/.ray/auth_token here, mode 0600",
         ) from e  # fmt: skip
     except Exception as e:
-        raise _unreachable(address, e) from e
+        raise _no_cluster("no job server answers", e) from e
 
 
 def _check_token() -> None:
@@ -178,9 +178,9 @@ def _check_token() -> None:
         )
 
 
-def _unreachable(address: str | None, error: Exception) -> ResourceError:
+def _no_cluster(what: str, error: Exception) -> ResourceError:
     return ResourceError(
-        "E-CLUSTER", "the cluster's job server does not take the job", where=address or os.environ["RAY_API_SERVER_ADDRESS"], found=str(error).splitlines()[0],
+        "E-CLUSTER", what, where=os.environ["RAY_API_SERVER_ADDRESS"], found=str(error).splitlines()[0],
         fix="start the cluster (ray up cluster.yaml), let its job server through (ray dashboard cluster.yaml), or give --address",
     )  # fmt: skip
 
@@ -192,7 +192,11 @@ def _busy(run: str, job: str) -> OutputError:
 def _submissions(client: Any, run: str) -> list[Any]:
     """Return the jobs that were submitted for a run, the oldest first."""
     jobs = [job for job in client.list_jobs() if job.submission_id and job.submission_id.rpartition("-")[0] == f"ernie-{run}"]
-    return sorted(jobs, key=lambda job: int(job.submission_id.rpartition("-")[2]))
+    return sorted(jobs, key=_number)
+
+
+def _number(job: Any) -> int:
+    return int(job.submission_id.rpartition("-")[2])
 
 
 def _found(client: Any, run: str) -> list[Any]:
@@ -203,7 +207,7 @@ def _found(client: Any, run: str) -> list[Any]:
 
 
 def _stage(folder: Path, recipe: str) -> None:
-    """Fill the folder that the job carries: our packages, about 2 MB, and the whole recipe."""
+    """Fill the folder that the job carries: our packages, about 2 MB, and the recipe with its bases, overrides and environment variables worked in."""
     here = Path(__file__).resolve().parents[1]
     for package in PACKAGES:
         shutil.copytree(here / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "docs"))

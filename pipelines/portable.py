@@ -50,6 +50,8 @@ def check_portable(recipe: Recipe) -> None:
 def whole_recipe(recipe: Recipe) -> str:
     """Return the recipe in one text, bases and overrides worked in, environment variables put in; JSON, which is YAML too.
 
+    Unlike `recipe_print.print_config`, which is for people, it keeps the password of a URI: the job needs it.
+
     Example: a file ``{base: demo.yaml, name: mine}`` -> all that demo.yaml sets, with ``"name": "mine"``.
     """
     return json.dumps(recipe.model_dump(mode="json", exclude_unset=True), ensure_ascii=False, indent=1) + "\n"

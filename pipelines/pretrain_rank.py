@@ -91,10 +91,10 @@ class _Rank(RankState):
             )
 
     def _train(self, stage: int, start: int, steps: int) -> Outcome:
-        stop_file = self.folder / STOP_NAME
+        stop_file, peak = self.folder / STOP_NAME, self.arguments["stages"][stage]["learning_rate"]
         return train(
             self.model, self.watched, self.optimizer, worker=self.worker, start_step=self.step, total_steps=start + steps,
-            lr_at=partial(_rate, self.settings, self.arguments["stages"][stage]["learning_rate"], start, steps), loss_weights=self.weights(), clip_norm=self.settings["clip_norm"],
+            lr_at=partial(_rate, self.settings, peak, start, steps), loss_weights=self.weights(), clip_norm=self.settings["clip_norm"],
             precision=self.settings["precision"], dropout_seed=self.seed, on_step=self.on_step, save_every=self.machine["save_steps"], save=self.save,
             validate_every=self.settings["validation_steps"], validate=partial(self.validate, stage),
             should_stop=lambda: stop_file.exists() or self.host.leaving(), health=self.health,

@@ -60,7 +60,7 @@ def _checked_model(name: str) -> str:
     return name
 
 
-VALIDATION_METRICS = ("lm_loss", "lm_ppl", "lm_acc", "loss", "acc", "acc_masked", "average_precision", "auc")
+VALIDATION_METRICS = ("lm_loss", "lm_ppl", "lm_global_ppl", "lm_acc", "loss", "acc", "acc_masked", "average_precision", "auc")
 """What validation can give of a task, see `meter.validation_metrics`."""
 
 

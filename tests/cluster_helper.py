@@ -30,6 +30,12 @@ def free_ports(count: int, low: int = 20000, high: int = 32000) -> list[int]:
     return found
 
 
+def agent_ports() -> list[str]:
+    """Return the arguments that give a node's agent ports of its own: the agent of any other Ray on this machine has the usual ones."""
+    names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
+    return [f"--{name}={port}" for name, port in zip(names, free_ports(len(names)), strict=True)]
+
+
 @dataclass
 class LocalCluster:
     """A head without CPUs, and nodes that can be added and killed.
@@ -46,10 +52,16 @@ class LocalCluster:
     nodes: list[subprocess.Popen[bytes]]
 
     def add_node(self, cpus: int) -> subprocess.Popen[bytes]:
-        """Start a node of so many CPUs."""
-        command = [str(RAY), "start", f"--address={self.gcs}", f"--num-cpus={cpus}", "--object-store-memory=100000000", "--block"]
+        """Start a node of so many CPUs, and wait until it is there."""
+        command = [str(RAY), "start", f"--address={self.gcs}", f"--num-cpus={cpus}", "--object-store-memory=100000000", *agent_ports(), "--block"]
         process = subprocess.Popen(command, env=self.env, stdout=self._log(), stderr=subprocess.STDOUT, start_new_session=True)
+        log = self.folder / f"node-{len(self.nodes)}.log"
         self.nodes.append(process)
+        end = time.monotonic() + 60
+        while b"Ray runtime started" not in log.read_bytes():  # two that start at once may time each other out
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < end, "the node does not start"
+            time.sleep(0.1)
         return process
 
     def kill_node(self, process: subprocess.Popen[bytes]) -> None:
@@ -74,7 +86,7 @@ def local_cluster(folder: Path, nodes: int) -> Iterator[LocalCluster]:
     token = folder / "home" / ".ray" / "auth_token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32), encoding="utf-8")
-    gcs, dashboard, client, metrics = free_ports(4)
+    gcs, dashboard, client = free_ports(3)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") or name == "RAY_USAGE_STATS_ENABLED"}
     env |= {
@@ -83,7 +95,7 @@ def local_cluster(folder: Path, nodes: int) -> Iterator[LocalCluster]:
     }  # fmt: skip
     head = [
         str(RAY), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={gcs}", "--num-cpus=0", "--object-store-memory=100000000", "--include-dashboard=true",
-        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", *agent_ports(),
         f"--temp-dir={folder / 'r'}", "--block",
     ]  # fmt: skip
     cluster = LocalCluster(env, folder, f"127.0.0.1:{gcs}", [])

@@ -14,7 +14,7 @@ from ernie_core.model.config import ErnieConfig
 from ernie_core.model.embeddings import TorchBatch
 from ernie_core.model.ernie import ErnieForBenchmark, ErnieForPretraining
 from ernie_core.model.heads import Head
-from ernie_core.training.checkpoint import load_weights, read_config, save
+from ernie_core.training.checkpoint import Copy, load_weights, read_config, save
 from ernie_core.training.optim import adamw
 from ernie_core.vocab import SPECIAL_TOKENS, Vocab
 from pipelines.export import export
@@ -134,7 +134,8 @@ def test_a_checkpoint_is_a_model_to_start_from_and_its_vocabulary_is_compared(tr
     model = ErnieForPretraining(make_config(), HEADS, seed=1)
     load_weights(trained / "pretrain" / "model", model)
     vocab, other = Vocab(TOKENS), Vocab((*TOKENS[:-2], TOKENS[-1], TOKENS[-2]))
-    folder = save(tmp_path / "checkpoints", 7, model, adamw(model, weight_decay=0.01, beta2=0.98), {}, 2, {"vocab_sha256": vocab.sha256})
+    copy = Copy.of(model, adamw(model, weight_decay=0.01, beta2=0.98), {})
+    folder = save(tmp_path / "checkpoints", 7, copy, 2, {"vocab_sha256": vocab.sha256})
     again, known = started(folder, make_config())
     assert known == set(HEADS)
     assert torch.equal(hidden(again), hidden(model))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,24 @@ def test_ten_kills_at_random_change_no_bit(recipe: Path, unbroken: Unbroken, tmp
     assert Group(arguments(recipe, folder, LONG), world).end() == [0] * world
     assert bits(folder) == unbroken[world, LONG]
     assert (folder / LOG_NAME).read_text(encoding="utf-8").count("resumed from") >= 5
+
+
+def test_a_rank_that_falls_silent_is_named_and_the_run_goes_on_afterwards(recipe: Path, unbroken: Unbroken, tmp_path: Path) -> None:
+    folder = tmp_path / "pretrain"
+    group = Group(arguments(recipe, folder), 2, wait_s=5.0)
+    group.wait_for(7)
+    silent = group.ranks[1].pid
+    assert silent is not None
+    os.kill(silent, signal.SIGSTOP)
+    assert not done(folder), "the stop must land while work is pending"
+    begun = time.monotonic()
+    group.ranks[0].join(60)
+    print(f"named after {time.monotonic() - begun:.1f} s")
+    group.kill_all()
+    assert group.ranks[0].exitcode == 6
+    assert "E-RANK-SILENT rank 1 did not arrive" in (folder / "error-0").read_text(encoding="utf-8")
+    assert Group(arguments(recipe, folder), 2).end() == [0, 0]
+    assert bits(folder) == unbroken[2, ()]
 
 
 def test_one_two_and_three_ranks_see_the_same_samples_and_nearly_the_same_losses(recipe: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from ernie_core.errors import RecipeError
 from ernie_core.manifest import read_manifest
 from ernie_core.training.checkpoint import MODEL_NAME
 from pipelines.pretrain import resolved_stages, stage_table
-from pipelines.pretrain_rank import LOG_NAME, MODEL_FOLDER
+from pipelines.pretrain_rank import MODEL_FOLDER
+from pipelines.rank_state import LOG_NAME
 from pipelines.recipe import load_recipe
 
 STAGES = """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +54,21 @@ def test_relative_paths_are_refused_each_by_its_key(tmp_path: Path) -> None:
     assert relative_paths(recipe) == expected
     with pytest.raises(RecipeError, match=r"E-RELATIVE-PATH.*root: runs; corpora\.b\.path"):
         check_portable(recipe)
+
+
+def test_the_readmes_recipe_is_submitted_as_the_readme_says(tmp_path: Path) -> None:
+    text = (RECIPES.parents[1] / "README.md").read_text(encoding="utf-8")
+    recipe, line = (
+        re.search(r"```yaml\n# mine\.yaml\n(.*?)```", text, re.DOTALL),
+        re.search(r"^    (ernie submit mine\.yaml .*)$", text, re.MULTILINE),
+    )
+    assert recipe is not None
+    assert line is not None
+    (tmp_path / "mine.yaml").write_text(recipe[1], encoding="utf-8")
+    words = shlex.split(line[1])
+    loaded = load_recipe(tmp_path / "mine.yaml", [setting for flag, setting in itertools.pairwise(words) if flag == "--set"])
+    assert relative_paths(loaded) == []
+    assert bundles_of(loaded, "pretrain")[0]["GPU"] == 1
 
 
 def test_a_job_with_a_relative_root_is_refused_where_it_runs(

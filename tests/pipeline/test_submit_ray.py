@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -15,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_helper import ROOT, LocalCluster, local_cluster
+from cluster_helper import RAY, ROOT, LocalCluster, local_cluster
 from prepare_helper import document
 from test_pretrain_run import RECIPE
 
@@ -65,22 +67,38 @@ def test_a_job_that_is_stopped_and_submitted_again_ends_as_one_machine_does(node
     assert "E-SUBMITTED" in twice.stderr
     checkpoints = root / "tiny" / "pretrain" / "checkpoints"
     end = time.monotonic() + 150
-    while not list(checkpoints.glob("step-*/manifest.json")) and not list(checkpoints.glob("*/manifest.json")):
+    while not list(checkpoints.glob("step-*/manifest.json")):
         assert time.monotonic() < end, nodes.ernie("logs", "tiny").stdout
         time.sleep(0.3)
     stopped = nodes.ernie("stop", "tiny")
     assert stopped.returncode == 0, stopped.stderr
     assert not (root / "tiny" / "pretrain" / "manifest.json").exists(), "the stop came too late"
+    log = nodes.ernie("logs", "tiny").stdout
+    at = re.search(r"E-STOPPED stopped at step (\d+) of 500 with a good checkpoint", log)
+    assert at is not None, log
     again = nodes.ernie("submit", str(recipe), *long, "--follow", timeout=300)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "pretrain: goes on" in again.stdout
     assert "ernie-tiny-2: succeeded" in again.stdout
+    resumed = re.findall(r"resumed from \S+ at step (\d+) of 500", (root / "tiny" / "pretrain" / "train.log").read_text(encoding="utf-8"))
+    assert set(resumed) == {at[1]}, "a planned stop redoes no step"
     listed = nodes.ernie("status", "tiny").stdout.splitlines()
     assert [line.split(",")[0] for line in listed] == ["ernie-tiny-1: stopped", "ernie-tiny-2: succeeded"]
     alone = nodes.folder / "alone"
     command = [sys.executable, "-m", "jobs.cli", "prepare", str(recipe), "--set", f"root={alone}", "--set", "workers=0"]
     assert subprocess.run(command, cwd=ROOT, env=nodes.env, capture_output=True, check=False, timeout=120).returncode == 0
     assert shards(root / "tiny" / "prepare") == shards(alone / "tiny" / "prepare") != {}
+
+
+def test_the_readmes_own_ray_command_prepares_the_same_shards(nodes: LocalCluster, recipe: Path) -> None:
+    line = re.search(r"`(ray job submit [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert line is not None
+    words = shlex.split(line[1])
+    assert words[words.index("jobs.run") + 1 :] == ["pipelines/recipes/demo.yaml", "--set", "root=/mnt/ernie/runs"]
+    command = [str(RAY), *words[1 : words.index("jobs.run") + 1], str(recipe), "--until", "prepare", "--set", f"root={nodes.folder / 'plain'}"]
+    done = subprocess.run(command, cwd=ROOT, env=nodes.env, capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shards(nodes.folder / "plain" / "tiny" / "prepare") == shards(nodes.folder / "runs" / "tiny" / "prepare") != {}
 
 
 def test_a_demand_that_cannot_be_met_ends_with_asked_against_available(nodes: LocalCluster, recipe: Path) -> None:
