@@ -135,11 +135,17 @@ def find(pattern: str) -> list[InputFile]:
         return sorted((InputFile.at(p) for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file()), key=lambda f: f.path)
     system, inner, before, query = _located(pattern)
     wanted = inner.split("/")
-    fixed = next((i for i, name in enumerate(wanted) if _WILD.search(name)), len(wanted) - 1)
+    fixed = next((i for i, name in enumerate(wanted) if _WILD.search(name)), len(wanted))
     base = "/".join(wanted[:fixed])
     with _store_errors(pattern):
-        found = system.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=True))
-    files = [f for f in found if f.type == fs.FileType.File and matches(f.path[len(base) :].lstrip("/").split("/"), wanted[fixed:])]
+        if fixed == len(wanted):
+            found = system.get_file_info([inner])
+        else:
+            chosen = fs.FileSelector(base, allow_not_found=True, recursive="**" in wanted or len(wanted) - fixed > 1)
+            found = [f for f in system.get_file_info(chosen) if matches(f.path[len(base) :].lstrip("/").split("/"), wanted[fixed:])]
+        files = [f for f in found if f.type == fs.FileType.File]
+        if not files and wanted[0] and system.get_file_info([wanted[0]])[0].type == fs.FileType.NotFound:
+            raise OSError(f"no bucket {wanted[0]}")
     return sorted((InputFile(f"{before}{f.path}{query}", f.size, f.mtime_ns or 0) for f in files), key=lambda f: f.path)
 
 

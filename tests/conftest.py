@@ -45,6 +45,7 @@ HEAVY = frozenset(
         "test_prepare_flow",
         "test_prepare_near",
         "test_prepare_phrases",
+        "test_prepare_s3",
         "test_prepare_selection",
         "test_prepare_stages",
         "test_prepare_unknown",
@@ -146,6 +147,27 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A running S3 server, see `s3_helper`."""
+    from s3_helper import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An S3 server without a bucket, named with its keys by the environment."""
+    from corpus_prep import stores
+
+    s3_server.empty()
+    stores.remote.cache_clear()
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 @pytest.fixture
