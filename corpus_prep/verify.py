@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ernie_core.data.checks import check_rows
+from ernie_core.data.checks import MAX_SENT_TYPES, check_contract, check_rows
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ENCODINGS, ShardSet
 from ernie_core.errors import IntegrityError
@@ -18,7 +17,6 @@ from ernie_core.manifest import FileEntry, Manifest, verified_path
 from ernie_core.tasks.base import all_tasks
 from ernie_core.vocab import Vocab
 
-MAX_SENT_TYPES = 16
 _FIX = "delete the step's folder and run it again; if that gives the same, report it"
 _COLUMNS = ("token_ids", "sentence_type_ids", "position_ids", "seg_labels", "labels")
 
@@ -81,36 +79,7 @@ def _check(rows: Rows, where: str, *, vocab: Vocab, task: str, options: Mapping[
         rows, where, vocab_size=vocab.size, max_positions=1 << 15, sent_types=MAX_SENT_TYPES, classes=classes, token_classes=token_classes,
         pad_id=vocab.pad_id,
     )  # fmt: skip
-    special = np.isin(rows.token_ids, (vocab.cls_id, vocab.sep_id))
-    starts = rows.offsets[:-1]
-    first = np.zeros(rows.num_tokens, bool)
-    first[starts] = True
-    behind_special = np.concatenate([[False], special[:-1]])
-    _refuse(rows, (rows.seg_labels == -1) != special, "seg label is -1 exactly at [CLS] and [SEP]", where)
-    _refuse(rows, first & (rows.token_ids != vocab.cls_id), "a row begins with [CLS]", where)
-    _refuse(rows, np.roll(first, -1) & (rows.token_ids != vocab.sep_id), "a row ends with [SEP]", where)
-    _refuse(rows, behind_special & (rows.seg_labels == 1), "a word begins behind [CLS] and [SEP]", where)
-    place = np.arange(rows.num_tokens) - np.repeat(starts, rows.lengths)
-    _refuse(rows, rows.position_ids != place, "positions count the tokens from 0", where)
-    for name, column in rows.token_labels.items():
-        _refuse(rows, (column >= 0) & special, f"no label of {name} at [CLS] and [SEP]", where)
-    if rows.unit_labels is not None and rows.unit_kind is not None:
-        _refuse(rows, (rows.unit_labels == -1) != special, "unit label is -1 exactly at [CLS] and [SEP]", where)
-        _refuse(rows, (rows.unit_labels == 0) & (rows.seg_labels != 0), "a unit begins where a word begins", where)
-        _refuse(rows, behind_special & (rows.unit_labels == 1), "a unit begins behind [CLS] and [SEP]", where)
-        _refuse(rows, (rows.unit_kind == -1) != special, "unit kind is -1 exactly at [CLS] and [SEP]", where)
-
-
-def _refuse(rows: Rows, wrong: NDArray[np.bool_], rule: str, where: str) -> None:
-    if not wrong.any():
-        return
-    token = int(np.argmax(wrong))
-    row = int(np.searchsorted(rows.offsets, token, side="right")) - 1
-    at = token - int(rows.offsets[row])
-    raise IntegrityError(
-        "E-CONTRACT", "a row breaks the contract of shards", where=f"{where} row {row} position {at}", expected=rule,
-        found=f"token id {rows.token_ids[token]}, seg label {rows.seg_labels[token]}", fix=_FIX,
-    )  # fmt: skip
+    check_contract(rows, where, vocab)
 
 
 def _compare(one: Rows, other: Rows, where: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ernie_core.manifest import MANIFEST_NAME
 from ernie_core.vocab import Vocab
+from pipelines.filelists import listed_files
 from pipelines.recipe_finetune import BenchmarkSettings, Finetune
 from pipelines.recipe_schema import Model, Pretrain, Recipe
 from pipelines.workflow import run_folder, steps_of
@@ -18,6 +19,7 @@ BYTES_PER_TOKEN = 3.0  # Chinese text in UTF-8: one character is one token
 KEPT_SHARE = 0.95  # of the input's tokens; the rest is markup, duplicates and contaminated documents
 TOKENS_PER_ROW = 0.75  # of max_seq_len: 95 of 128 in Baidu's demo set
 SHARD_BYTES_PER_TOKEN = {"parquet": 1.7, "text": 1.9}  # demo set: 1.62 and 1.79 MB for 953,318 tokens
+ROWS_BYTES_PER_S = 250_000  # .gz of rows made elsewhere: read, checked, written in both encodings
 PREPARE_BYTES_PER_S = 100_000  # a worker, cleaning, jieba (1.2 MB/s alone), four builders, both encodings
 TRAIN_TOKENS_PER_S = {"bf16": 19_000, "fp16": 80, "fp32": 2_600}  # of a 4 x 256 encoder, 2 threads; bf16 on cores that have it
 UNKNOWN_ROWS = 10_000  # of a benchmark whose size nothing says before its files are read
@@ -60,7 +62,7 @@ class Estimate:
 
 
 def input_bytes(recipe: Recipe) -> tuple[int, float]:
-    """Return (size of all input files, what the corpora's shares leave of it); a package used by two corpora counts twice."""
+    """Return (size of all input files, what the corpora's shares leave of it); a file or package that is read twice counts twice."""
     from corpus_prep.inputs import expanded_size
     from corpus_prep.packages import package_files
     from corpus_prep.stores import InputFile, input_files
@@ -74,7 +76,8 @@ def input_bytes(recipe: Recipe) -> tuple[int, float]:
         )
         size = expanded_size(files)
         total, used = total + size, used + size * corpus.share
-    return total, used
+    listed = sum(path.stat().st_size for path in listed_files(recipe))
+    return total + listed, used + listed
 
 
 def parameters(model: Model, vocab_size: int) -> int:
@@ -99,7 +102,8 @@ def estimate(recipe: Recipe) -> Estimate:
         InputError: an input file or package is missing.
     """
     size, used = input_bytes(recipe)
-    tokens = used * KEPT_SHARE / BYTES_PER_TOKEN * len(recipe.prepare.tasks)
+    listed = used / SHARD_BYTES_PER_TOKEN["text"]
+    tokens = listed if recipe.filelists else used * KEPT_SHARE / BYTES_PER_TOKEN * len(recipe.prepare.tasks)
     rows = tokens / (recipe.prepare.max_seq_len * TOKENS_PER_ROW)
     shards = tokens * sum(SHARD_BYTES_PER_TOKEN[e] for e in recipe.prepare.encodings)
     trained = sum(recipe.pretrain.iterations.values()) * recipe.pretrain.batch_tokens if recipe.pretrain else 0
@@ -128,7 +132,9 @@ def _written(folder: Path) -> int:
 def _step(recipe: Recipe, name: str, used: float) -> StepEstimate:
     seconds, memory, note = 0.0, float(DRIVER_BYTES), ""
     workers = max(recipe.workers, 1)
-    if name == "prepare":
+    if name == "prepare" and recipe.filelists:
+        seconds, note = used / ROWS_BYTES_PER_S, f"{ROWS_BYTES_PER_S / 1e3:.0f} kB/s of .gz, in this process"
+    elif name == "prepare":
         seconds = used / PREPARE_BYTES_PER_S / workers
         memory += workers * (PROCESS_BYTES + 30 * recipe.prepare.split_bytes)
         note = f"{PREPARE_BYTES_PER_S / 1e3:.0f} kB/s a worker, {workers} workers"

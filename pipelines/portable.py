@@ -25,6 +25,7 @@ def _paths(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield every path of the recipe with its key; a benchmark's files that lie in its folder are named within it."""
     found: list[tuple[str, str | None]] = [("root", recipe.root)]
     found += [(f"corpora.{name}.path", corpus.path) for name, corpus in recipe.corpora.items()]
+    found += [(f"filelists.{name}.{key}", getattr(lists, key)) for name, lists in recipe.filelists.items() for key in ("train", "valid")]
     found += [(f"prepare.{key}", getattr(recipe.prepare, key)) for key in ("vocab", "user_dictionary", "gazetteer")]
     found.append(("pretrain.init", recipe.pretrain.init if recipe.pretrain else None))
     if recipe.finetune is not None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.recipe_base import PRECISION_WORDS, REMOVED, ModelName, Name, Positive, Precision, Rate, Settings, Share, TaskName, check_metric, free
+from pipelines.recipe_filelists import Filelist, check_filelists
 from pipelines.recipe_finetune import Finetune
 from pipelines.recipe_prepare import Corpus, Prepare
 
@@ -151,6 +152,9 @@ class Recipe(Settings):
     resources_wait_s: Positive = free(900, "seconds that a step waits for room on the cluster before it ends with exit code 6")
     tracking: Tracking = free(Tracking(), "where MLflow keeps the run")
     corpora: dict[Name, Corpus] = Field({}, description="raw text, by the name of its source; none where finetune.model is all there is")
+    filelists: dict[TaskName, Filelist] = Field(
+        {}, description="instead of corpora: rows made elsewhere, in the seed's format, by the task they are of"
+    )
     prepare: Prepare = Field(default_factory=Prepare, description="raw text to shards")
     pretrain: Pretrain | None = Field(None, description="shards to a pretrained model; absent: the run ends before")
     finetune: Finetune | None = Field(None, description="benchmarks; absent: the run ends before")
@@ -169,11 +173,21 @@ class Recipe(Settings):
             raise ValueError("prepare.user_dictionary: holds Chinese words, and language is en; names go into prepare.gazetteer")
         if self.finetune is not None and self.pretrain is None and self.finetune.model is None:
             raise ValueError("finetune needs a pretrain section, whose model is fine-tuned, or finetune.model")
-        if not self.corpora and (self.pretrain is not None or self.finetune is None):
+        if not (self.corpora or self.filelists) and (self.pretrain is not None or self.finetune is None):
             raise ValueError("corpora: none given; only a recipe of finetune alone, with finetune.model, goes without")
+        if self.filelists:
+            if self.corpora:
+                raise ValueError("filelists: stand instead of corpora; take one of them out")
+            check_filelists(self.filelists, self.prepare)
         if self.pretrain is not None:
-            if missing := sorted(set(self.pretrain.iterations) - set(self.prepare.tasks)):
-                raise ValueError(f"pretrain.iterations: prepare.tasks does not build {', '.join(missing)}")
+            if missing := sorted(set(self.pretrain.iterations) - set(self.filelists or self.prepare.tasks)):
+                raise ValueError(
+                    f"pretrain.iterations: {'filelists name no rows of' if self.filelists else 'prepare.tasks does not build'} {', '.join(missing)}"
+                )
+            if self.filelists and (units := sorted({stage.mask_unit for stage in self.pretrain.stages} - {"word"})):
+                raise ValueError(
+                    f"pretrain.stages: mask_unit {', '.join(units)}: the file lists' probability decides between words and tokens; take it out"
+                )
             if self.prepare.phrases is None and any(stage.mask_unit == "phrase" for stage in self.pretrain.stages):
                 raise ValueError("pretrain.stages: mask_unit phrase needs prepare.phrases, which is null")
             if self.prepare.long_rows is not None and self.pretrain.long_share and self.pretrain.schedule == "sequential":
@@ -195,10 +209,12 @@ class Recipe(Settings):
         """A stage may carry what the rows hold and what has entered: a head begins where its task does."""
         assert self.pretrain is not None
         entered: set[str] = set()
+        held = {name for lists in self.filelists.values() for name in lists.token_labels} if self.filelists else set(self.prepare.carry)
         for number, stage in enumerate(self.pretrain.stages, 1):
             entered |= set(self.pretrain.iterations) if self.pretrain.schedule == "multi_task" else set(stage.enter)
-            if absent := [name for name in stage.carry if name not in self.prepare.carry]:
-                raise ValueError(f"pretrain.stages: stage {number} carries {', '.join(absent)}, which prepare.carry does not put into the rows")
+            if absent := [name for name in stage.carry if name not in held]:
+                source = "filelists' token_labels do not name" if self.filelists else "prepare.carry does not put into the rows"
+                raise ValueError(f"pretrain.stages: stage {number} carries {', '.join(absent)}, which {source}")
             if early := [name for name in stage.carry if name not in entered]:
                 raise ValueError(f"pretrain.stages: stage {number} carries {', '.join(early)}, which has not entered by then")
 

@@ -13,16 +13,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ernie_core.data.reference import import_filelist, read_filelist
+from corpus_prep.filelists import prepare_filelists
+from ernie_core.data.reference import read_filelist
 from ernie_core.errors import RecipeError, ResourceError
-from ernie_core.manifest import Manifest, atomic_write, write_manifest
 from ernie_core.model.config import ErnieConfig
-from ernie_core.normalise import normalise
 from ernie_core.vocab import Vocab
 from pipelines.outbox import tracking_uri
 from pipelines.prepared import NORMALISER_PATH, VOCAB_PATH
 from pipelines.pretrain import Machine, pretrain
-from pipelines.steps import Say, Step, StepContext, run_steps
+from pipelines.steps import Say, Step, run_steps
 from pipelines.workflow import Tracked, around_steps
 
 TASK = "next_sentence"
@@ -88,7 +87,7 @@ def from_seed_arguments(argv: Sequence[str], say: Say = print) -> int:
     """Import the listed files and pretrain on them; returns 0.
 
     Raises:
-        ErnieError: see `pipelines.pretrain.pretrain` and `ernie_core.data.reference.import_filelist`.
+        ErnieError: see `pipelines.pretrain.pretrain` and `corpus_prep.filelists.prepare_filelists`.
     """
     args = build_parser().parse_args(argv)
     if not args.in_tokens or args.batch_size <= 100:
@@ -143,6 +142,8 @@ def _import_settings(args: argparse.Namespace, vocab: Vocab) -> dict[str, Any]:
     return {
         "tasks": {TASK: {}},
         "max_seq_len": args.max_seq_len,
+        "group_rows": 512,
+        "encodings": ["text"],
         "vocab_sha256": vocab.sha256,
         "train_filelist": str(args.train_filelist),
         "valid_filelist": str(args.valid_filelist),
@@ -160,17 +161,11 @@ def _settings(args: argparse.Namespace, config: ErnieConfig) -> dict[str, Any]:
 
 
 def _importer(args: argparse.Namespace, vocab: Vocab) -> Any:
-    def run(context: StepContext) -> Manifest:
-        table = replace(atomic_write(context.folder / VOCAB_PATH, vocab.to_bytes()), path=VOCAB_PATH)
-        rules = replace(
-            atomic_write(context.folder / NORMALISER_PATH, normalise.to_bytes()), path=NORMALISER_PATH
-        )  # of text that the model is given later
-        files = [table, rules]
-        for subset, filelist in (("train", args.train_filelist), ("valid", args.valid_filelist)):
-            files += import_filelist(filelist, context.folder, subset=subset, task=TASK, max_seq_len=args.max_seq_len, encodings=("text",))
-        return write_manifest(context.folder, Manifest(context.name, context.settings, context.parent_hashes, tuple(files)))
-
-    return run
+    lists = {TASK: {"train": args.train_filelist, "valid": args.valid_filelist, "token_labels": (), "options": {}}}
+    return lambda context: prepare_filelists(
+        lists, vocab=vocab, vocab_path=VOCAB_PATH, normaliser_path=NORMALISER_PATH, folder=context.folder, settings=context.settings,
+        parents=context.parent_hashes, say=context.say,
+    )  # fmt: skip
 
 
 def _trainer(args: argparse.Namespace) -> Any:

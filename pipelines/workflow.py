@@ -15,6 +15,8 @@ from typing import Any
 
 from ernie_core.errors import PreemptedError
 from ernie_core.manifest import Manifest
+from pipelines.filelists import filelist_step
+from pipelines.inputs import check_inputs
 from pipelines.recipe_base import results_settings
 from pipelines.recipe_schema import Recipe
 from pipelines.resources import wait_for_step
@@ -51,6 +53,8 @@ def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.y
     )
     if recipe.corpora:
         steps.append(Step("prepare", settings, imported, _prepare(recipe), inputs))
+    elif recipe.filelists:
+        steps.append(filelist_step(recipe))
     if recipe.pretrain is not None:
         settings = {"seed": recipe.seed, **_resolved(results_settings(recipe.pretrain))}
         steps.append(Step("pretrain", settings, ("prepare",), _pretrain(recipe), _initial(recipe.pretrain.init), keeps_work=False))
@@ -205,28 +209,6 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
     for place in (folder, *(folder / name for name in done)):
         ship_rest(place, say)
     return done
-
-
-def check_inputs(recipe: Recipe) -> None:
-    """Find every input file of the recipe before anything is started.
-
-    Raises:
-        InputError: E-CORPUS-MISSING, E-CORPUS-EMPTY, E-PACKAGE, E-VOCAB-FORMAT.
-    """
-    from corpus_prep.packages import package_files
-    from corpus_prep.stores import input_files
-    from ernie_core.vocab import Vocab
-
-    for name, corpus in recipe.corpora.items():
-        if corpus.package is not None:
-            package_files(corpus.package)
-        else:
-            input_files(name, str(corpus.path), corpus.max_files)
-    for benchmark in recipe.finetune.benchmarks.values() if recipe.finetune else ():
-        if benchmark.package is not None:
-            package_files(benchmark.package)
-    if recipe.prepare.vocab is not None:
-        Vocab.load(Path(recipe.prepare.vocab))
 
 
 def _check_space(recipe: Recipe) -> None:

@@ -8,19 +8,24 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ernie_core.data.checks import MAX_SENT_TYPES, check_contract, check_rows
 from ernie_core.data.parquet_format import encode_parquet, read_parquet
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import gzip_members, write_shard
 from ernie_core.data.text_format import decode_text
 from ernie_core.errors import InputError, printable
 from ernie_core.manifest import FileEntry, atomic_write
+from ernie_core.tasks.base import Task, all_tasks
+from ernie_core.vocab import Vocab
 
 _BLOCK_LINES = 512  # larger blocks are slower: they leave the processor cache
 
@@ -93,22 +98,41 @@ def import_filelist(
     folder: Path,
     *,
     subset: str,
-    task: str = "next_sentence",
+    task: str,
+    vocab: Vocab,
+    options: Mapping[str, Any] | None = None,
+    token_labels: Sequence[str] = (),
     group_rows: int = 512,
     max_seq_len: int = 512,
     encodings: Sequence[str] = ("parquet", "text"),
 ) -> list[FileEntry]:
     """Write one shard ``shards/<task>/<subset>-NNNNN`` per listed file into `folder` and return the manifest entries.
 
-    The text encoding holds the same lines, byte for byte once decompressed, less those longer than `max_seq_len` tokens, which the
-    published reader drops too: fact ``dropped_long``. Further facts: ``mask_word_probability`` and ``source`` (the file's path).
+    Every line is checked, by itself and against `vocab`. Lines longer than `max_seq_len` tokens are left out, as the published reader does:
+    fact ``dropped_long``. Of a sentence-level task the text encoding holds the other lines byte for byte once decompressed; other tasks have
+    no sentence-level label, so the lines' last field becomes -1. Further facts: ``mask_word_probability`` and ``source`` (the file's path).
+
+    Args:
+        filelist: see `read_filelist`.
+        folder: the folder that the entries' paths are relative to.
+        subset: "train" or "valid".
+        task: the pretraining task that the lines are rows of; what it does when a row is read is done here too.
+        vocab: the vocabulary of the token ids.
+        options: of the task.
+        token_labels: the fields between seg_labels and label, in order, by the tasks whose labels they are: () for five fields a line,
+            ("capitalization", "token_document") for seven.
+        group_rows, encodings: see `write_shard`.
+        max_seq_len: tokens of the longest line to keep.
 
     Raises:
-        InputError: E-FILELIST, E-SAMPLE-FORMAT with file and line, E-GZIP for a damaged file.
+        InputError: E-FILELIST; E-GZIP for a damaged file; with file and line E-SAMPLE-FORMAT, E-CONTRACT, E-TOKEN-RANGE and its like.
     """
     entries: list[FileEntry] = []
     for number, listed in enumerate(read_filelist(filelist)):
-        rows = read_text_file(listed.path)
+        check = partial(_check_lines, path=listed.path, task=all_tasks()[task], options=options or {}, vocab=vocab)
+        rows = read_text_file(listed.path, token_labels, check)
+        if all_tasks()[task].level != "sentence":
+            rows = replace(rows, labels=np.full_like(rows.labels, -1))
         keep = np.flatnonzero(rows.lengths <= max_seq_len)
         facts = {"mask_word_probability": listed.mask_word_probability, "source": str(listed.path), "dropped_long": len(rows) - len(keep)}
         name = f"shards/{task}/{subset}-{number:05d}"
@@ -116,19 +140,44 @@ def import_filelist(
     return entries
 
 
-def read_text_file(path: Path, token_label_names: Sequence[str] = ()) -> Rows:
-    """Read a whole ``.gz`` text file, sample ids 0.
+def _check_lines(rows: Rows, first_line: int, *, path: Path, task: Task, options: Mapping[str, Any], vocab: Vocab) -> None:
+    """Refuse the first line of a block that is no row of the task under the vocabulary."""
+    classes = task.classes(options) if task.level == "sentence" else int(np.iinfo(np.int32).max)
+    token_classes = {name: all_tasks()[name].num_classes for name in rows.token_labels}
+    check_rows(
+        rows, str(path), vocab_size=vocab.size, max_positions=1 << 15, sent_types=MAX_SENT_TYPES, classes=classes, token_classes=token_classes,
+        pad_id=vocab.pad_id, first_line=first_line,
+    )  # fmt: skip
+    check_contract(rows, str(path), vocab, first_line=first_line)
+    if task.at_read is None or not len(rows):
+        return
+    ends = np.add.reduceat(rows.token_ids == vocab.sep_id, rows.offsets[:-1], dtype=np.int64)
+    row = int(np.argmax(ends))  # the most segments
+    if (label := task.at_read(rows.sample(row), 0).label) >= classes:
+        raise InputError(
+            "E-LABEL-RANGE", f"{ends[row]} segments give a label that task {task.name} does not have", where=f"{path} line {first_line + row}",
+            expected=f"0 to {classes - 1}", found=str(label), fix="correct or remove the line, or set the task's options",
+        )  # fmt: skip
+
+
+def read_text_file(path: Path, token_label_names: Sequence[str] = (), check: Callable[[Rows, int], None] | None = None) -> Rows:
+    """Read a whole ``.gz`` text file, sample ids 0; `check` is given each block of rows and the line of its first.
 
     Raises:
-        InputError: E-GZIP (not gzip, cut off or damaged), E-SAMPLE-FORMAT with the line.
+        InputError: E-GZIP (not gzip, cut off or damaged), E-SAMPLE-FORMAT with the line; what `check` raises.
     """
     if path.suffix != ".gz":
         raise InputError("E-GZIP", "not a .gz file", where=str(path), fix="compress it with gzip and name it .gz")
+    parts = []
     try:
         with gzip.open(path) as f:
-            return Rows.concat([decode_text(b"".join(block), str(path), token_label_names, first_line=line) for line, block in _blocks(f)])
+            for line, block in _blocks(f):
+                parts.append(decode_text(b"".join(block), str(path), token_label_names, first_line=line))
+                if check is not None:
+                    check(parts[-1], line)
     except (gzip.BadGzipFile, EOFError, zlib.error) as e:
         raise InputError("E-GZIP", "gzip file is damaged or cut off", where=str(path), found=str(e), fix="fetch or make the file again") from e
+    return Rows.concat(parts)
 
 
 def _blocks(file: gzip.GzipFile) -> Iterator[tuple[int, list[bytes]]]:

@@ -159,7 +159,10 @@ def _row_lengths(source: _Source, separators: NDArray[np.uint8], ends: NDArray[n
     wrong = per_line != num_columns + 1
     if wrong.any():
         line = int(np.argmax(wrong))
-        raise source.bad(int(ends[line_ends[line]]), f"{per_line[line]} fields", f"{num_columns + 1} fields separated by ';'")
+        expected = f"{num_columns + 1} fields separated by ';'"
+        if num_columns == len(_TOKEN_FIELDS) and per_line[line] > num_columns + 1:
+            expected += "; of more, those between seg_labels and label must be named: token_labels of a recipe's filelists, --token-label of convert"
+        raise source.bad(int(ends[line_ends[line]]), f"{per_line[line]} fields", expected)
     fields = np.diff(field_ends, prepend=-1).reshape(-1, num_columns + 1)
     ragged = (fields[:, :-1] != fields[:, :1]).any(axis=1) | (fields[:, -1] != 1)
     if ragged.any():

@@ -14,8 +14,10 @@ from ernie_core.data.shards import ShardSet
 from ernie_core.data.text_format import encode_text
 from ernie_core.errors import InputError, IntegrityError
 from ernie_core.manifest import Manifest
+from ernie_core.vocab import Vocab
 
 LINE = b"1 5 2;0 0 0;0 1 2;-1 0 -1;1\n"
+VOCAB = Vocab(("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", "a", "b"))
 
 
 def unzipped(path: Path) -> bytes:
@@ -31,7 +33,8 @@ def filelist(folder: Path, *lines: str) -> Path:
 @pytest.mark.parametrize(("name", "rows", "tokens", "positives"), [("train", 10_000, 953_318, 3_779), ("valid", 6_000, 571_123, 2_291)])
 def test_the_published_samples_come_back_byte_for_byte(test_data: Path, tmp_path: Path, name: str, rows: int, tokens: int, positives: int) -> None:
     source = test_data / "ernie_reference" / f"demo_{name}_set.gz"
-    entries = import_filelist(filelist(tmp_path, f"{source}\t1.1"), tmp_path / "out", subset=name)
+    vocab = Vocab.load(test_data / "ernie_reference" / "vocab_zh.txt")
+    entries = import_filelist(filelist(tmp_path, f"{source}\t1.1"), tmp_path / "out", subset=name, task="next_sentence", vocab=vocab)
     text, parquet = (next(tmp_path / "out" / e.path for e in entries if e.facts["encoding"] == encoding) for encoding in ("text", "parquet"))
     assert unzipped(text) == unzipped(source)
     facts = entries[0].facts
@@ -49,7 +52,7 @@ def test_the_published_samples_come_back_byte_for_byte(test_data: Path, tmp_path
 
 def test_rows_longer_than_the_limit_are_dropped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(LINE + b"1 5 6 2;0 0 0 0;0 1 2 3;-1 0 0 -1;0\n" + LINE))
-    entries = import_filelist(filelist(tmp_path, "a.gz\t0.5"), tmp_path / "out", subset="train", max_seq_len=3)
+    entries = import_filelist(filelist(tmp_path, "a.gz\t0.5"), tmp_path / "out", subset="train", task="next_sentence", vocab=VOCAB, max_seq_len=3)
     text = next(e for e in entries if e.facts["encoding"] == "text")
     assert unzipped(tmp_path / "out" / text.path) == LINE * 2
     assert (text.facts["dropped_long"], text.facts["rows"], text.facts["mask_word_probability"]) == (1, 2, 0.5)
@@ -58,7 +61,7 @@ def test_rows_longer_than_the_limit_are_dropped_and_counted(tmp_path: Path) -> N
 def test_one_shard_a_file_in_the_order_of_the_list(tmp_path: Path) -> None:
     for name, count in (("a", 1), ("b", 2)):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(LINE * count))
-    entries = import_filelist(filelist(tmp_path, "b.gz\t1.1", "", "a.gz\t0"), tmp_path / "out", subset="train")
+    entries = import_filelist(filelist(tmp_path, "b.gz\t1.1", "", "a.gz\t0"), tmp_path / "out", subset="train", task="next_sentence", vocab=VOCAB)
     found = [(e.facts["shard"], e.facts["rows"], e.facts["mask_word_probability"]) for e in entries if e.facts["encoding"] == "text"]
     assert found == [("shards/next_sentence/train-00000", 2, 1.1), ("shards/next_sentence/train-00001", 1, 0.0)]
 
