@@ -19,8 +19,8 @@ from prepare_helper import SETTINGS
 
 from corpus_prep.commit import read_entry
 from corpus_prep.dedup import contamination_table
+from corpus_prep.languages import segmenter_of
 from corpus_prep.pass_one import Plan, pass_one
-from corpus_prep.segment import load_segmenter
 from corpus_prep.splits import Split, plan_splits
 from corpus_prep.stages import Stages
 from corpus_prep.tables import unpack
@@ -53,7 +53,7 @@ def planned(source: Path, folder: Path, split_bytes: int) -> tuple[list[Split], 
 
 
 def warm_up() -> None:
-    load_segmenter().words(["热身"])
+    segmenter_of(SETTINGS).words(["热身"])
     basic_classes()
     contamination_table({"b": ["热身"]}, normalise)
 

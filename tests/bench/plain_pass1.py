@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,14 +42,19 @@ def entities(words: list[str], tags: dict[str, str]) -> list[list[int]]:
     return found
 
 
-def plain_pass1(source: Path, target: Path, tags: dict[str, str]) -> dict[str, int]:
-    """Write `target` and return how many documents, characters and words it holds."""
-    words: Counter[str] = Counter()
-    characters: Counter[str] = Counter()
-    pairs: Counter[tuple[str, str]] = Counter()
+@dataclass
+class Counts:
+    """What is counted of a corpus."""
+
+    words: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def read_documents(source: Path, tags: dict[str, str], counts: Counts) -> Iterator[tuple[str, list[list[Any]]]]:
+    """Yield each different document's title, and its paragraphs as lists of [words, entities]."""
     seen: set[str] = set()
-    documents = 0
-    with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as out:
+    with source.open(encoding="utf-8") as lines:
         for line in lines:
             row: dict[str, Any] = json.loads(line)
             paragraphs = [pair[0] for text in row["text"].split("\n") if (pair := normalise(text))[0]]
@@ -55,14 +62,22 @@ def plain_pass1(source: Path, target: Path, tags: dict[str, str]) -> dict[str, i
             if not whole or whole in seen:
                 continue
             seen.add(whole)
-            characters.update(whole)
+            counts.characters.update(whole)
             document = []
             for paragraph in paragraphs:
                 cut = [jieba.lcut(sentence) for sentence in split_sentences(paragraph)]
                 document.append([[sentence, entities(sentence, tags)] for sentence in cut])
                 for sentence in cut:
-                    words.update(sentence)
-                    pairs.update(pairwise(sentence))
+                    counts.words.update(sentence)
+                    counts.pairs.update(pairwise(sentence))
+            yield row.get("title", ""), document
+
+
+def plain_pass1(source: Path, target: Path, tags: dict[str, str]) -> dict[str, int]:
+    """Write `target` and return how many documents, characters and words it holds."""
+    counts, documents = Counts(), 0
+    with target.open("w", encoding="utf-8") as out:
+        for _, document in read_documents(source, tags, counts):
             out.write(json.dumps(document, ensure_ascii=False) + "\n")
             documents += 1
-    return {"documents": documents, "chars": characters.total(), "words": words.total()}
+    return {"documents": documents, "chars": counts.characters.total(), "words": counts.words.total()}
