@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ examples:
   ernie shards verify runs/demo                                    every hash, every row, both encodings
   ernie shards card runs/demo                                      what is in it, what was left out, shortcuts
   ernie shards convert a.txt.gz a.parquet                          one file, either way
+  ernie shards export runs/demo for_baidu                          all of them for Baidu's own reader, with file lists
 
 PATH is the folder of a run, of its prepare step, or the step's manifest.json.
 """
@@ -67,6 +69,13 @@ def add_shards_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-label", action="append", default=[], metavar="TASK", help="a further field between seg_labels and label, in order; repeat for more"
     )
     sub.add_argument("--group-rows", type=int, default=512, help="rows per row group (default: 512)")
+    sub = command("export", "write five-field .gz files, file lists and the vocabulary, as Baidu's own reader takes them", _export)
+    _add_path(sub)
+    sub.add_argument("target", type=Path, metavar="OUT", help="a folder, which gets one of each task; the lists name files as you name it")
+    sub.add_argument("--task", help="only this task (default: all)")
+    sub.add_argument(
+        "--mask-word-probability", type=_probability, default=1.1, metavar="P", help="second column of the lists (default: 1.1, always words)"
+    )
 
 
 def _add_path(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +94,16 @@ def _count(text: str) -> int:
 
 
 _count.__name__ = "number from 0"  # what argparse calls it in its message
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
+_probability.__name__ = "number from 0; above 1 means always words"
 
 
 def _opened(path: Path) -> tuple[Path, Manifest, Vocab]:
@@ -245,4 +264,23 @@ def _convert(args: argparse.Namespace) -> int:
     lost = convert_shard_file(args.source, args.target, token_labels=args.token_label, group_rows=args.group_rows)
     if lost:
         print(f"text cannot hold {', '.join(lost)}: left out of {args.target}", file=sys.stderr)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    """Export every task; say on stderr what five fields cannot hold."""
+    from ernie_core.data.reference import export_rows
+    from ernie_core.data.shards import ShardSet
+    from ernie_core.manifest import atomic_write
+
+    folder, manifest, vocab = _opened(args.path)
+    for name in _tasks(manifest, args.task):
+        left_out: dict[str, None] = {}
+        for subset in ("train", "valid"):
+            shards = ShardSet.open(folder, manifest, name, subset, _encoding(manifest, name))
+            left_out.update(dict.fromkeys(export_rows(shards, args.target / name, subset, args.mask_word_probability)))
+            print(f"{args.target / name}/{subset}_filelist: {shards.num_rows:,} rows")
+        if left_out:
+            print(f"{name}: five fields cannot hold the labels of single tokens ({', '.join(left_out)}), which are left out", file=sys.stderr)
+    atomic_write(args.target / "vocab.txt", "".join(f"{token}\t{number}\n" for number, token in enumerate(vocab.tokens)).encode())
     return 0

@@ -20,7 +20,7 @@ import numpy as np
 from ernie_core.data.checks import MAX_SENT_TYPES, check_contract, check_rows
 from ernie_core.data.parquet_format import encode_parquet, read_parquet
 from ernie_core.data.rows import Rows
-from ernie_core.data.shards import gzip_members, write_shard
+from ernie_core.data.shards import ShardSet, gzip_members, write_shard
 from ernie_core.data.text_format import decode_text
 from ernie_core.errors import InputError, printable
 from ernie_core.manifest import FileEntry, atomic_write
@@ -210,3 +210,40 @@ def convert_shard_file(source: Path, target: Path, *, token_labels: Sequence[str
     raise InputError(
         "E-CONVERT", "cannot convert these", where=f"{source} to {target}", expected=".gz to .parquet, or .parquet to .gz", fix="name the files so"
     )
+
+
+def export_rows(shards: ShardSet, out: Path, subset: str, mask_word_probability: float) -> list[str]:
+    """Write a subset's rows as the published reader takes them: ``out/<subset>-NNNNN.gz`` a shard, five fields, and the list ``out/<subset>_filelist``.
+
+    The list names the files as `out` does, from the working folder or absolute, and is written last. Units have no place in five fields, nor
+    have token labels; the one label of a row of a token-level task is -1.
+
+    Args:
+        shards: the rows, of either encoding.
+        out: the folder to write into.
+        subset: "train" or "valid".
+        mask_word_probability: what the list says of each file.
+
+    Returns:
+        The token labels that were left out.
+
+    Raises:
+        IntegrityError: see `ShardSet.read_group`.
+        ResourceError: disk full, no permission.
+    """
+    by_shard: dict[str, list[int]] = {}
+    for group in range(shards.num_groups):
+        by_shard.setdefault(shards.shard_of(group), []).append(group)
+    lines = []
+    left_out: dict[str, None] = {}
+    for name, groups in by_shard.items():
+        members = []
+        for group in groups:
+            rows = shards.read_group(group)
+            left_out.update(dict.fromkeys(rows.token_labels))
+            members += gzip_members(replace(rows, token_labels={}), len(rows))
+        path = out / f"{Path(name).name}.gz"
+        atomic_write(path, b"".join(members))
+        lines.append(f"{path}\t{mask_word_probability:g}\n")
+    atomic_write(out / f"{subset}_filelist", "".join(lines).encode())
+    return list(left_out)
