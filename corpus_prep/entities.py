@@ -28,6 +28,7 @@ _RULES = re.compile(
     r"|(?P<model>(?<![a-z0-9])(?![a-z]+-?\d+s\b)[a-z]{1,12}-?\d{1,5}[a-z]{0,6}(?:-\d{1,5}[a-z]{0,3})?(?![a-z0-9]))"
     r"|(?P<number>第\d+|[$£€¥]?\d+(?:[.,]\d+)*(?:e[+-]?\d+\b)?(?:[十百千万亿]+)?(?:[%％‰]|美元|欧元|英镑|日元|元|公里|千米|平方米|公斤|千克|米|吨| ?(?:percent|per cent|million|billion|bn|km|kg)\b)?)"
 )
+_MAY_BEGIN = re.compile(r"[\da-z第$£€¥._+-]")  # a rule; most Chinese characters are passed over so
 _MAY_HOLD = re.compile(r"\d|://|www\.|@")
 
 
@@ -125,7 +126,9 @@ def ruled(text: str, starts: Sequence[int]) -> Iterator[tuple[int, int]]:
 
     Example: "iphone 6s卖3.5万元" -> 6s, 3.5万元.
     """
-    for match in _RULES.finditer(text):
+    at = 0
+    while (begin := _MAY_BEGIN.search(text, at)) and (match := _RULES.search(text, begin.start())):
+        at = match.end()
         first, end = _of_words(match.span(), starts)
         if end - first > 1 or match.lastgroup in ("url", "model"):
             yield first, end
