@@ -31,7 +31,7 @@ from corpus_prep.selection import select_documents
 from corpus_prep.sentences import split_sentences
 from corpus_prep.spans import make_sentence
 from corpus_prep.splits import Piece, Split, read_split
-from corpus_prep.stages import Stages
+from corpus_prep.stages import Stages, without_collections
 from corpus_prep.tables import pack
 from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, atomic_write, sha256_of
@@ -75,6 +75,7 @@ def software(settings: Mapping[str, Any]) -> dict[str, str]:
     return {"data_format": str(DATA_FORMAT), "normaliser": normaliser.version, "segmenter": segmenter_name_of(settings)}
 
 
+@without_collections()
 def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     """Read, clean, deduplicate and segment one split, and commit its documents/NNNNN.json.zst, `offers` and MinHash signatures.
 

@@ -19,7 +19,7 @@ from corpus_prep.commit import Attempt, begin, commit, read_entry, reasons_to_wo
 from corpus_prep.pass_one import Plan, software, split_name
 from corpus_prep.phrases import Phrases, document_with_phrases, unpack_phrases
 from corpus_prep.splits import Split
-from corpus_prep.stages import Stages
+from corpus_prep.stages import Stages, without_collections
 from corpus_prep.tables import SUBSETS, Candidates, SpanPool, has_long_rows, load_pool, longest_row, subset_of, unpack, unpack_candidates
 from ernie_core.data.checks import check_rows
 from ernie_core.data.rows import Rows
@@ -55,6 +55,7 @@ def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
     return Tools(load_tokenizer(tables / "vocab.txt"), lines, pools, duplicates, boilerplate, candidates, phrases)
 
 
+@without_collections()
 def pass_two(split: Split, plan: Plan, stages: Stages) -> list[str]:
     """Build and commit the shards of one split for every task and subset.
 

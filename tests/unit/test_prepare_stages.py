@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 from prepare_helper import SETTINGS, run_prepare
 
 from corpus_prep.flow import prepare
-from corpus_prep.stages import Stages, shares_line, stage_metrics
+from corpus_prep.stages import Stages, shares_line, stage_metrics, without_collections
 
 
 def test_all_time_since_the_beginning_belongs_to_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +61,12 @@ def test_no_time_stands_in_what_is_committed(whole: Path, corpus: Path, tmp_path
     assert files
     for file in files:
         assert file.read_bytes() == (whole / file.relative_to(tmp_path)).read_bytes()
+
+
+def test_cycles_of_objects_are_looked_for_again_when_a_pass_ends_or_fails() -> None:
+    with without_collections():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="bad"), without_collections():
+        raise ValueError("bad")
+    assert gc.isenabled()
