@@ -22,7 +22,7 @@ from pipelines.outbox import tracking_uri
 from pipelines.prepared import NORMALISER_PATH, VOCAB_PATH
 from pipelines.pretrain import Machine, pretrain
 from pipelines.steps import Say, Step, run_steps
-from pipelines.workflow import Tracked, around_steps
+from pipelines.tracked_steps import Tracked, around_steps
 
 TASK = "next_sentence"
 _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")

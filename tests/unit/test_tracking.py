@@ -20,10 +20,10 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from ernie_core.errors import RecipeError
-from pipelines import tracking
+from pipelines import tracked_run, tracking
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.outbox import SHIPPED_NAME, Shipped, Wanted, clean, read_state, safe_name, tracking_uri, write_state
-from pipelines.tracking import Run, open_run, ship_rest
+from pipelines.tracked_run import Run, open_run, ship_rest
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_a_bad_server_stops_nothing_and_all_points_arrive_later(root: Path, kind
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
-    monkeypatch.setattr(tracking, "SHIP_INTERVAL_S", 0.05)
+    monkeypatch.setattr(tracked_run, "SHIP_INTERVAL_S", 0.05)
     said: list[str] = []
     with bad_server(kind) as uri:
         run = opened(root, uri, said)
@@ -300,7 +300,7 @@ def test_a_bad_server_stops_nothing_and_all_points_arrive_later(root: Path, kind
 
 
 def test_finish_gives_up_within_its_bound(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "FINISH_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(tracked_run, "FINISH_TIMEOUT_S", 0.2)
     said: list[str] = []
     run = opened(root, said=said)
     monkeypatch.setattr(tracking, "ship", lambda folder, say: time.sleep(2))
@@ -311,7 +311,7 @@ def test_finish_gives_up_within_its_bound(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_shipper_sends_what_another_process_writes_while_it_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "SHIP_INTERVAL_S", 0.02)
+    monkeypatch.setattr(tracked_run, "SHIP_INTERVAL_S", 0.02)
     run = opened(root)
     run.start_shipper()
     Journal(run.folder / JOURNAL_NAME).log(5, {"a": 1.5})
@@ -330,7 +330,7 @@ def test_a_finished_step_whose_driver_was_killed_ends_finished(root: Path) -> No
 
 def test_nothing_left_to_send_loads_no_mlflow(root: Path) -> None:
     opened(root).finish("FINISHED")
-    code = "import sys; from pathlib import Path; from pipelines.tracking import ship_rest; ship_rest(Path(sys.argv[1])); assert 'mlflow' not in sys.modules"
+    code = "import sys; from pathlib import Path; from pipelines.tracked_run import ship_rest; ship_rest(Path(sys.argv[1])); assert 'mlflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, str(root / "demo" / "pretrain")], env={**os.environ, "PYTHONPATH": "."}, check=True)
 
 

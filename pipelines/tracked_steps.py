@@ -1,0 +1,80 @@
+"""Steps as MLflow runs: each under the workflow's, with what links it to the data, the code and the steps before it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ernie_core.errors import PreemptedError
+from pipelines.steps import Say, StepContext, flat
+
+ON_RAY = frozenset({"prepare", "pretrain", "finetune"})
+# Files of a step that MLflow shows, where the step has them; the model is logged by the pretrain step itself.
+ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "mistakes.html", "report.html")
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """How a run of steps is tracked: name and experiment in MLflow, its store, the parameters of the parent run; CPUs that Ray needs, 0 without Ray; what waits for a step's resources."""
+
+    name: str
+    experiment: str
+    uri: str
+    params: dict[str, Any]
+    cpus: int
+    room: Callable[[str], None] = lambda _step: None
+
+
+def around_steps(
+    tracked: Tracked, folder: Path, say: Say, stack: contextlib.ExitStack
+) -> Callable[[StepContext], contextlib.AbstractContextManager[None]]:
+    """Return what wraps a step that really runs: Ray for the steps that need it (once), a tracked run, its parent (once)."""
+    parents: list[Any] = []
+
+    def opened(name: str, folder: Path, tags: dict[str, str], params: dict[str, Any], inputs: dict[str, str]) -> Any:
+        from pipelines.tracked_run import open_run
+
+        parent = parents[0] if parents else None
+        return open_run(
+            uri=tracked.uri, experiment=tracked.experiment, name=name, folder=folder, tags=tags, params=flat(params), parent=parent,
+            inputs=inputs, say=say,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def around(context: StepContext) -> Iterator[None]:
+        """Open what the step needs, and hand over its artefacts where it ended well."""
+        from pipelines.ray_train import ray_cluster
+
+        if not parents:
+            tags = {"recipe": tracked.name, "step": "workflow"}
+            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params, {}))))
+        if tracked.cpus and context.name in ON_RAY:
+            stack.enter_context(ray_cluster(tracked.cpus))
+            tracked.room(context.name)
+        tags = {"recipe": tracked.name, "step": context.name} | {f"parent.{name}": sha for name, sha in context.parent_hashes.items()}
+        with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, context.parent_hashes)) as run:
+            run.start_shipper()
+            context.run = run
+            yield
+            for name in ARTIFACTS:
+                if (context.folder / name).exists():
+                    run.artifact(context.folder / name)
+
+    return around
+
+
+@contextlib.contextmanager
+def _tracked(run: Any) -> Iterator[Any]:
+    """End the MLflow run with its true status, whatever happens inside."""
+    try:
+        yield run
+    except (KeyboardInterrupt, PreemptedError):
+        run.finish("KILLED")
+        raise
+    except BaseException:
+        run.finish("FAILED")
+        raise
+    run.finish("FINISHED")
