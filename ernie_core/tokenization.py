@@ -6,10 +6,11 @@ Special tokens are never made from text: ``[MASK]`` in a document is three basic
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,8 @@ from ernie_core.vocab import Vocab
 
 MAX_CHARS = 100  # BERT's: a longer run becomes [UNK]
 _MEMO_SIZE = 1 << 18
-
-
 _RUN, _SPACE = -1, -2  # in the table of code points, where no id stands
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,35 @@ class Encodings:
     bounds: NDArray[np.int64]
 
 
+class _Memo(dict[str, T]):
+    """Text -> what a function makes of it, remembered: of very many texts all are forgotten now and then."""
+
+    def __init__(self, make: Callable[[str], T]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, text: str) -> T:
+        if len(self) >= _MEMO_SIZE:
+            self.clear()
+        value = self[text] = self._make(text)
+        return value
+
+
 class Tokenizer:
     """Text to ids and back for one vocabulary. Holds memos of words seen, bounded in number."""
 
     def __init__(self, vocab: Vocab, normaliser: Normaliser = normalise) -> None:
         self.vocab, self.normaliser = vocab, normaliser
-        self._words: dict[str, list[int]] = {}
-        self._runs: dict[str, list[tuple[int, int]]] = {}
         self._longest = max(map(len, vocab.tokens))
-
-    def encode_word(self, word: str) -> list[int]:
-        """Return the ids of one normalised word, or of any normalised text; white space gives []. Do not change the list: it is shared.
+        self._run_pieces = _Memo(self._pieces).__getitem__
+        self.encode_word = _Memo(self._word_ids).__getitem__
+        """(word) -> the ids of one normalised word, or of any normalised text; white space gives []. Do not change the list: it is shared.
 
         Example: 哈尔滨 -> three ids; "gpt4" -> the pieces gp ##t ##4, or whatever the vocabulary holds.
         """
-        ids = self._words.get(word)
-        if ids is None:
-            ids = [i for token in basic_tokens(word) for i, _ in self._pieces(token)]
-            if len(self._words) >= _MEMO_SIZE:
-                self._words.clear()
-            self._words[word] = ids
-        return ids
+
+    def _word_ids(self, word: str) -> list[int]:
+        return [i for token in basic_tokens(word) for i, _ in self._pieces(token)]
 
     def _pieces(self, token: str) -> list[tuple[int, int]]:
         """Return (id, end offset within the token) of each greedy longest piece; [UNK] for the whole where one does not match."""
@@ -140,14 +148,6 @@ class Tokenizer:
         bounds = place[borders]
         offset = np.repeat(borders[:-1], np.diff(bounds)).astype(np.int32)
         return Encodings(ids, starts - offset, ends - offset, bounds)
-
-    def _run_pieces(self, token: str) -> list[tuple[int, int]]:
-        found = self._runs.get(token)
-        if found is None:
-            if len(self._runs) >= _MEMO_SIZE:
-                self._runs.clear()
-            found = self._runs[token] = self._pieces(token)
-        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return readable text: pieces joined, one space between two runs, none beside CJK and punctuation. Special tokens stand by name.

@@ -53,21 +53,15 @@ def _layout(offsets: NDArray[np.int64], num_columns: int) -> tuple[NDArray[np.in
 
 def _render(values: NDArray[np.int64], separators: NDArray[np.uint8]) -> bytes:
     """Return each integer in decimal followed by its separator byte."""
-    negative = values < 0
-    rest = np.abs(values)
-    digits = np.ones(len(values), np.int64)
-    for power in range(1, _MAX_WIDTH):
-        digits += rest >= 10**power
-    ends = np.cumsum(digits + negative + 1)
-    out = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-    out[ends - 1] = separators
-    index = np.arange(len(values))
-    for place in range(int(digits.max(initial=0))):
-        index = index[digits[index] > place]
-        out[ends[index] - 2 - place] = rest[index] % 10 + _ZERO
-        rest //= 10
-    out[(ends - digits - 2)[negative]] = _MINUS
-    return out.tobytes()
+    if not len(values):
+        return b""
+    low, high = int(values.min()), int(values.max())
+    names, of = (np.arange(low, high + 1), values - low) if high - low < len(values) else np.unique(values, return_inverse=True)
+    spelled = np.array([f" {name}".encode() for name in names.tolist()])[of]
+    characters = spelled.view(np.uint8).reshape(len(values), -1)  # each with a place for the separator before it, and 0 where a longer one has digits
+    characters[0, 0] = 0
+    characters[1:, 0] = separators[:-1]
+    return characters.tobytes().translate(None, b"\0") + separators[-1:].tobytes()
 
 
 @dataclass(frozen=True)

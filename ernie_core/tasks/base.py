@@ -34,9 +34,19 @@ class PoolSpan:
     work: str
     sentences: tuple[Sentence, ...]
 
-    @property
+    @cached_property
     def num_chars(self) -> int:
         return sum(len(s.original) for s in self.sentences)
+
+    @cached_property
+    def num_letters(self) -> int:
+        """Letters and digits."""
+        return sum(map(str.isalnum, self.text))
+
+    @cached_property
+    def lines(self) -> frozenset[str]:
+        """The distinct sentences."""
+        return frozenset(s.text for s in self.sentences)
 
     @cached_property
     def text(self) -> str:

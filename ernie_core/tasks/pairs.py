@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -59,9 +60,9 @@ def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: B
         context: holds the frequent lines.
     """
     everything = (*texts, other)
-    if any(sum(map(str.isalnum, span.text)) < MIN_LETTERS for span in everything):
+    if min(span.num_letters for span in everything) < MIN_LETTERS:
         return "short_text"
-    if context.frequent_lines and any(s.text in context.frequent_lines for span in everything for s in span.sentences):
+    if context.frequent_lines and not all(map(context.frequent_lines.isdisjoint, (span.lines for span in everything))):
         return "frequent_line"
     if other.text in whole or any(near_duplicates(a.text, b.text) for a, b in itertools.combinations(everything, 2)):
         return "near_duplicate"
@@ -73,9 +74,14 @@ def near_duplicates(left: str, right: str) -> bool:
 
     Example: ``near_duplicates("本报讯昨日大雨", "本报讯今日大雨")`` -> ``True``.
     """
-    a, b = (set(itertools.pairwise(text)) for text in (left, right))
+    a, b = _character_pairs(left), _character_pairs(right)
     common = len(a & b)
     return left == right or common >= NEAR_DUPLICATE * max(1, len(a) + len(b) - common)
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _character_pairs(text: str) -> frozenset[tuple[str, str]]:
+    return frozenset(itertools.pairwise(text))
 
 
 def negative(anchor: PoolSpan, true: PoolSpan, context: BuildContext, draw_key: int, work: str = "") -> PoolSpan | None:
