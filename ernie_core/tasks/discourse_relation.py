@@ -17,7 +17,7 @@ from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task
 from ernie_core.tasks.clauses import split_clauses
 from ernie_core.tasks.connectives import LANGUAGES, Connectives, discovery_labels, load_connectives
-from ernie_core.tasks.halves import Cut, cuts, joined, kept
+from ernie_core.tasks.halves import Cut, Range, cuts, holds_words, joined, kept, whole
 from ernie_core.tasks.pairs import MIN_LETTERS, pair_row
 
 NAME = "discourse_relation"
@@ -27,15 +27,26 @@ DISCOVERY = "discovery"
 
 
 class Candidate(NamedTuple):
-    """Two adjacent texts, connective taken out. `place` names them in their document, `bin` their form and lengths; `lines` are the
-    sentences that they come from."""
+    """Two adjacent texts, connective taken out, made when they are asked for: most are only counted.
+
+    `place` names them in their document, `bin` their form and lengths; `halves` are the parts of sentences and what is left of each.
+    """
 
     label: int
     bin: str
     place: tuple[int, int, int]
-    first: Sentence
-    second: Sentence
-    lines: tuple[str, str]
+    halves: tuple[tuple[Cut, Sequence[Range]], tuple[Cut, Sequence[Range]]]
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The sentences that the texts come from."""
+        return self.halves[0][0].whole, self.halves[1][0].whole
+
+    def texts(self) -> tuple[Sentence, Sentence]:
+        """Return the two texts."""
+        first, second = (kept(*half) for half in self.halves)
+        assert first is not None and second is not None, "a candidate's ranges hold whole words"  # noqa: PT018
+        return first, second
 
 
 def count_classes(options: Mapping[str, Any]) -> int:
@@ -88,11 +99,11 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
         before: Cut | None = None
         for s, sentence in enumerate(paragraph):
             text = sentence.text
-            whole = cuts(sentence, [len(text)])
-            if not whole:
+            uncut = cuts(sentence, [len(text)])
+            if not uncut:
                 continue
             clauses = cuts(sentence, ends) if len(ends := split_clauses(text)) > 1 else []
-            pairs = [(before, whole[0])] if before is not None else []
+            pairs = [(before, uncut[0])] if before is not None else []
             for c, (first, second) in enumerate([*pairs, *pairwise(clauses)], 1 - len(pairs)):
                 num_pairs += 1
                 found = _candidate(first, second, connectives, (p, s, c), numbers, by_marker=options["labels"] == "markers")
@@ -100,7 +111,7 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
                     drops[found] += 1
                 else:
                     yield found
-            before = whole[0]
+            before = uncut[0]
     drops["no_pair"] += num_pairs == 0
 
 
@@ -117,19 +128,17 @@ def _candidate(
         return "marker_elsewhere"
     else:
         label, ranges = NO_CONNECTIVE, ([(0, len(texts[0]))], connectives.without_comma(texts[1]))
-    rest = ["".join(text[a:b] for a, b in left) for text, left in zip(texts, ranges, strict=True)]
+    rest = ["".join([text[a:b] for a, b in left]) for text, left in zip(texts, ranges, strict=True)]
     sizes = [sum(map(str.isalnum, text)) for text in rest]
-    if min(sizes) < MIN_LETTERS or min(len(text.split()) for text in rest) < connectives.min_words:
+    if min(sizes) < MIN_LETTERS or (connectives.min_words > 1 and min(len(text.split()) for text in rest) < connectives.min_words):
         return "short_text"
     if marker and connectives.marker_of(rest[1].lstrip()):
         return "second_marker"
-    left, right = kept(first, ranges[0]), kept(second, ranges[1])
-    if left is None or right is None:
+    halves = (first, ranges[0]), (second, ranges[1])
+    if not all(holds_words(*half) for half in halves):
         return "inside_word"
     form = "clauses" if place[2] else "sentences"
-    return Candidate(
-        label, " ".join([form, *map(_size, sizes)]), place, left, right, (first.sentence.text, second.sentence.text)
-    )  # fmt: skip
+    return Candidate(label, " ".join([form, *map(_size, sizes)]), place, halves)
 
 
 def _size(num_letters: int) -> str:
@@ -153,7 +162,7 @@ def published(document: Document, drops: Counter[str]) -> Iterator[Candidate]:
     elif any(sum(map(str.isalnum, half.text)) < MIN_LETTERS for half in (first, second)):
         drops["short_text"] += 1
     else:
-        yield Candidate(label, "pairs", (0, 0, 0), first, second, (first.text, second.text))
+        yield Candidate(label, "pairs", (0, 0, 0), (whole(first), whole(second)))
 
 
 def of_document(document: Document, options: Mapping[str, Any], drops: Counter[str]) -> Iterator[Candidate]:
@@ -218,7 +227,7 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
             if not context.frequent_lines.isdisjoint(found.lines):
                 drops["frequent_line"] += 1
                 continue
-            first, second = (PoolSpan(document.doc_id, document.source, document.work, (half,)) for half in (found.first, found.second))
+            first, second = (PoolSpan(document.doc_id, document.source, document.work, (half,)) for half in found.texts())
             row = pair_row(first, second, context, found.label)
             if row is None:
                 drops["too_long"] += 1

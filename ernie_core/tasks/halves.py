@@ -13,16 +13,17 @@ Range = tuple[int, int]
 
 
 class Cut(NamedTuple):
-    """A sentence, the characters before each of its words and in all, and the part of it that is meant."""
+    """A sentence, its text, the characters before each of its words and in all, and the part of it that is meant."""
 
     sentence: Sentence
+    whole: str
     bounds: list[int]
     start: int
     end: int
 
     @property
     def text(self) -> str:
-        return self.sentence.text[self.start : self.end]
+        return self.whole[self.start : self.end]
 
 
 def cuts(sentence: Sentence, ends: Sequence[int]) -> list[Cut]:
@@ -36,8 +37,19 @@ def cuts(sentence: Sentence, ends: Sequence[int]) -> list[Cut]:
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         part = text[start:end]
         if part.strip():
-            found.append(Cut(sentence, bounds, start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())))
+            found.append(Cut(sentence, text, bounds, start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())))
     return found
+
+
+def whole(sentence: Sentence) -> tuple[Cut, list[Range]]:
+    """Return a sentence as a part of itself, white space and all, with all of it left."""
+    bounds = list(accumulate(map(len, sentence.words), initial=0))
+    return Cut(sentence, sentence.text, bounds, 0, bounds[-1]), [(0, bounds[-1])]
+
+
+def holds_words(cut: Cut, ranges: Sequence[Range]) -> bool:
+    """Return whether no range of a part's characters begins or ends inside a word, so that `kept` returns a sentence."""
+    return all(_place(cut.bounds, cut.start + at) is not None for ends in ranges for at in ends)
 
 
 def kept(cut: Cut, ranges: Sequence[Range]) -> Sentence | None:

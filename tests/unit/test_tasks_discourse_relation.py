@@ -218,13 +218,13 @@ def test_english_text_is_capitalised_again_and_cut_at_whole_words() -> None:
     line = "Although the rain fell all day, Mary went out. However, she came back soon, so the soup (hot, not cold) was still there."
     page = Document("e" * 16, "english", "work", "", ((toy.english(line[:47]), toy.english(line[47:])),))
     complete = TASK.complete({"connectives": "en"})
-    found = [(c.label, c.first.original, c.second.original) for c in candidates(page, complete, Counter()) if c.label]
+    found = [(c.label, *(half.original for half in c.texts())) for c in candidates(page, complete, Counter()) if c.label]
     assert found == [
         (CONTRAST, "Although the rain fell all day, Mary went out.", "She came back soon, so the soup (hot, not cold) was still there."),
         (RESULT, "she came back soon,", "the soup (hot, not cold) was still there."),
     ]
     for c in candidates(page, complete, Counter()):
-        for half in (c.first, c.second):
+        for half in c.texts():
             assert half.text == toy.lower(half.original)
 
 
@@ -308,14 +308,12 @@ def test_frequent_lines_and_other_kinds_of_documents_are_counted() -> None:
 def test_words_and_units_of_any_row_are_whole(document: Document) -> None:
     words = {w for p in document.paragraphs for s in p for w in s.words}
     for c in candidates(document, TASK.complete({}), Counter()):
-        for half in (c.first, c.second):
+        for half in c.texts():
             assert set(half.words) <= words
             assert half.text == toy.lower(half.original)
             assert [(0 <= u.start < u.end <= len(half.words), len(half.words[u.start]) >= 3) for u in half.units] == [(True, True)] * len(half.units)
             assert len({u.start for u in half.units}) == len(half.units)
         if c.label == 0:
-            assert not any(w in half.text for half in (c.first, c.second) for w in ("但", "而", "所以"))
-    found = Counter(
-        (c.label, "".join(c.first.text.split()), "".join(c.second.text.split())) for c in candidates(document, TASK.complete({}), Counter())
-    )
+            assert not any(w in half.text for half in c.texts() for w in ("但", "而", "所以"))
+    found = Counter((c.label, *("".join(half.text.split()) for half in c.texts())) for c in candidates(document, TASK.complete({}), Counter()))
     assert not found - Counter(expected(document))
