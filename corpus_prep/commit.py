@@ -14,7 +14,8 @@ from typing import Any
 
 from ernie_core.errors import IntegrityError, ResourceError
 from ernie_core.failpoints import failpoint
-from ernie_core.manifest import FileEntry, atomic_write, canonical_json, disk_errors, verified_path
+from ernie_core.manifest import FileEntry, canonical_json, disk_errors, verified_path, write_record
+from ernie_core.object_store import refresh
 
 MAX_ATTEMPTS = 3
 
@@ -47,6 +48,7 @@ def read_entry(folder: Path, name: str) -> Entry:
         IntegrityError: E-ENTRY, missing or damaged.
     """
     path = entry_path(folder, name)
+    refresh(path)
     try:
         row = json.loads(path.read_bytes())
         return Entry(row["inputs"], tuple(FileEntry(**f) for f in row["files"]), row["facts"])
@@ -73,7 +75,7 @@ def reasons_to_work(folder: Path, name: str, inputs: Mapping[str, str]) -> list[
 
     Example: ``["vocab.txt changed"]``, ``["new"]``, ``["documents/00003.json.zst missing or damaged"]``.
     """
-    if not entry_path(folder, name).exists():
+    if not refresh(entry_path(folder, name)):
         return ["new"]
     try:
         entry = read_entry(folder, name)
@@ -127,8 +129,9 @@ def begin(folder: Path, name: str, what: str) -> Attempt:
 
 
 def commit(folder: Path, name: str, inputs: Mapping[str, str], files: Sequence[FileEntry], facts: Mapping[str, Any]) -> None:
-    """Write the entry of finished work, whose files are in place."""
+    """Write the entry of finished work, whose files are in place; both into the object store first, where the run lies in one."""
     failpoint("data.before_entry")
-    atomic_write(entry_path(folder, name), canonical_json(asdict(Entry(dict(inputs), tuple(files), dict(facts)))))
+    data = canonical_json(asdict(Entry(dict(inputs), tuple(files), dict(facts))))
+    write_record(entry_path(folder, name), data, [folder / file.path for file in files])
     for ending in (*range(1, MAX_ATTEMPTS + 1), "note"):
         (folder / "attempts" / f"{name}.{ending}").unlink(missing_ok=True)

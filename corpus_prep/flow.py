@@ -37,6 +37,7 @@ from ernie_core import errors
 from ernie_core.errors import ErnieError, RecipeError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
 from ernie_core.normalise import NORMALISER_NAME, Normaliser
+from ernie_core.object_store import put
 from ernie_core.vocab import Vocab
 
 Say = Callable[[str], None]
@@ -119,7 +120,7 @@ def _plan(folder: Path, settings: Mapping[str, Any], benchmarks_texts: Sequence[
     copies = {}
     for name, data in dictionaries(settings).items():
         copies[name] = str(folder / "tables" / f"{name}.txt")
-        _keep(Path(copies[name]), data)
+        hashes[f"{name}.txt"] = _keep(Path(copies[name]), data).sha256
     phrase_share = 0.0 if settings["phrases"] is None else share_of(sum(s.size_bytes for s in splits))
     return Plan(str(folder), seed, {**settings, **copies}, runs.names, hashes, phrase_share)
 
@@ -142,10 +143,11 @@ def _tables(
 
 
 def _keep(path: Path, data: bytes) -> FileEntry:
-    """Write a table unless it stands there already; return its entry."""
-    if path.exists() and path.stat().st_size == len(data) and file_sha256(path) == sha256_of(data):
-        return FileEntry(path.name, len(data), sha256_of(data), {"table": path.name})
-    return replace(atomic_write(path, data), facts={"table": path.name})
+    """Write a table unless it stands there already, and put it into the run's object store, if that has one; return its entry."""
+    if not path.exists() or path.stat().st_size != len(data) or file_sha256(path) != sha256_of(data):
+        atomic_write(path, data)
+    put([path])
+    return FileEntry(path.name, len(data), sha256_of(data), {"table": path.name})
 
 
 def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, settings: Mapping[str, Any], weights: Mapping[str, float]) -> Tables:

@@ -34,7 +34,7 @@ from corpus_prep.splits import Piece, Split, read_split
 from corpus_prep.stages import Stages, without_collections
 from corpus_prep.tables import pack
 from ernie_core.errors import printable
-from ernie_core.manifest import FileEntry, atomic_write, sha256_of
+from ernie_core.manifest import FileEntry, atomic_write, fetch_others, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 
@@ -65,6 +65,12 @@ def split_name(split: Split) -> str:
 
 
 @functools.lru_cache(maxsize=2)
+def tables_here(tables: Path, hashes: tuple[tuple[str, str], ...]) -> None:
+    """Fetch the tables that another node made, once a process, where the run lies in an object store."""
+    fetch_others(tables, dict(hashes))
+
+
+@functools.lru_cache(maxsize=2)
 def _contamination(path: Path, names: tuple[str, ...], _sha256: str) -> Contamination:
     return Contamination.from_bytes(path.read_bytes(), names)
 
@@ -89,6 +95,7 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
     """
     folder, name = Path(plan.folder), f"1-{split.number:05d}"
     settings = plan.settings
+    tables_here(folder / "tables", tuple(sorted(plan.tables.items())))
     pieces, input_sha256 = read_split(split)
     inputs = {
         "input": input_sha256, "reader": split.reading_sha256, "software": sha256_of(software(settings)),

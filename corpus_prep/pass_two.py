@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from corpus_prep.boilerplate import without_lines
 from corpus_prep.commit import Attempt, begin, commit, read_entry, reasons_to_work
-from corpus_prep.pass_one import Plan, software, split_name
+from corpus_prep.pass_one import Plan, software, split_name, tables_here
 from corpus_prep.phrases import Phrases, document_with_phrases, unpack_phrases
 from corpus_prep.splits import Split
 from corpus_prep.stages import Stages, without_collections
@@ -45,7 +45,8 @@ class Tools:
 
 
 @functools.lru_cache(maxsize=1)
-def _tools(tables: Path, _hashes: tuple[tuple[str, str], ...]) -> Tools:
+def _tools(tables: Path, hashes: tuple[tuple[str, str], ...]) -> Tools:
+    tables_here(tables, hashes)
     phrases = unpack_phrases((tables / "phrases.json").read_bytes())
     pools = {subset: load_pool(tables / "negatives.json.zst", subset, phrases) for subset in SUBSETS}
     lines = frozenset(json.loads((tables / "lines.json").read_bytes()))

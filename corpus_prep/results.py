@@ -198,8 +198,8 @@ def finish(folder: Path, manifest: Manifest, vocab: Vocab, settings: Mapping[str
     audit_file = atomic_write(folder / "audit.json", canonical_json(bars))
     card_file = atomic_write(folder / "card.md", card_markdown(manifest.facts, vocab, trains, bars).encode())
     say(f"prepare: shortcut audit and card in {time.monotonic() - started:.1f} s")
-    files = (*manifest.files, replace(audit_file, facts={"audit": True}), replace(card_file, facts={"card": True}))
-    return write_manifest(folder, replace(manifest, files=files))
+    new = replace(audit_file, facts={"audit": True}), replace(card_file, facts={"card": True})
+    return write_manifest(folder, replace(manifest, files=(*manifest.files, *new)), new)
 
 
 def _some_rows(shards: ShardSet, most: int) -> Rows:

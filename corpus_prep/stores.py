@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 from pyarrow import fs
 
 from ernie_core.errors import InputError, RecipeError
+from ernie_core.manifest import read_manifest, verified_path
+from ernie_core.object_store import home
 
 MAX_FILES = 100_000
 _URI = re.compile(r"([a-z][a-z0-9+]*)://([^/?]*)(/[^?]*)?(\?.*)?")
@@ -120,8 +122,15 @@ def open_input(path: str) -> Iterator[BinaryIO]:
         with opened:
             yield io.BufferedReader(_Remote(opened, path), 1 << 20)
     else:
-        with Path(path).open("rb") as f:
+        with _here(Path(path)).open("rb") as f:
             yield f
+
+
+def _here(path: Path) -> Path:
+    """Return an input file; of an import step whose run lies in an object store as that step's manifest has it, fetched where it is not here."""
+    if home(path) is None:
+        return path
+    return next(verified_path(path.parent, entry) for entry in read_manifest(path.parent).files if entry.path == path.name)
 
 
 def find(pattern: str) -> list[InputFile]:

@@ -13,7 +13,7 @@ NAMES = frozenset({
     "data.before_tmp", "data.mid_write", "data.before_fsync", "data.after_rename", "data.before_entry", "data.before_manifest",
     "ckpt.before_tmp", "ckpt.mid_write", "ckpt.after_files", "ckpt.before_manifest", "ckpt.after_manifest", "ckpt.mid_purge",
     "train.after_forward", "train.before_step", "train.after_step", "train.stage_border", "train.mid_eval",
-    "train.before_report", "train.after_report", "trial.before_commit", "track.mid_ship",
+    "train.before_report", "train.after_report", "trial.before_commit", "track.mid_ship", "store.before_commit", "store.after_commit",
 })  # fmt: skip
 _visits: dict[str, int] = {}
 

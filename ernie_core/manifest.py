@@ -13,18 +13,18 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ernie_core import object_store
 from ernie_core.errors import IntegrityError, ResourceError
 from ernie_core.failpoints import failpoint
+from ernie_core.object_store import TEMPORARY
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-TEMPORARY = ".tmp-"
-"""How names of files begin that are being written."""
 _verified: dict[Path, tuple[int, int, str]] = {}
 
 
@@ -140,15 +140,32 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write `folder/manifest.json` atomically, and return the manifest with its own hash filled in."""
+def write_record(path: Path, data: bytes, content: Iterable[Path] = ()) -> None:
+    """Write a record of a run atomically; one that has a home is committed there first, after its content.
+
+    Raises:
+        OutputError: E-COMMIT-LOST, see `object_store.commit`.
+    """
+    object_store.commit(path, data, content)
+    atomic_write(path, data)
+
+
+def write_manifest(folder: Path, manifest: Manifest, content: Iterable[FileEntry] | None = None) -> Manifest:
+    """Write `folder/manifest.json` atomically, and return the manifest with its own hash filled in.
+
+    Args:
+        folder: of a step, a checkpoint, a trial.
+        manifest: names files that are in place.
+        content: those of its files which are not in the folder's object store yet, where it has one; None = all.
+    """
     body = asdict(manifest)
     del body["sha256"]
     body["format"] = FORMAT_VERSION
     body["files"] = sorted(body["files"], key=lambda f: str(f["path"]))
     digest = sha256_of(body)
     failpoint("data.before_manifest")
-    atomic_write(folder / MANIFEST_NAME, json.dumps({**body, "sha256": digest}, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n")
+    data = json.dumps({**body, "sha256": digest}, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+    write_record(folder / MANIFEST_NAME, data, [folder / entry.path for entry in (manifest.files if content is None else content)])
     return _from_body(body, digest)
 
 
@@ -168,6 +185,7 @@ def read_manifest(folder: Path, step: str | None = None) -> Manifest:
         IntegrityError: E-MANIFEST-MISSING (the step is not finished), E-MANIFEST (damaged, or of another step or format).
     """
     path = folder / MANIFEST_NAME
+    object_store.refresh(path)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -211,6 +229,8 @@ def inside(folder: Path, relative: str) -> Path:
 def verified_path(folder: Path, entry: FileEntry, code: str = "E-SHARD-HASH", siblings: Sequence[FileEntry] = ()) -> Path:
     """Return the path of a manifest's file after checking size and SHA-256, once per process and version of the file.
 
+    Where it is missing or another and the folder has a home in an object store, it is fetched from there.
+
     Args:
         folder: the step's folder.
         entry: the manifest's entry of the file.
@@ -221,6 +241,33 @@ def verified_path(folder: Path, entry: FileEntry, code: str = "E-SHARD-HASH", si
         IntegrityError: E-SHARD-MISSING, or `code` when size or hash differ.
     """
     path = inside(folder, entry.path)
+    try:
+        _check(path, entry, folder, code, siblings)
+    except IntegrityError:
+        if not object_store.fetch(path):
+            raise
+        _check(path, entry, folder, code, siblings)
+    return path
+
+
+def whole(folder: Path) -> Manifest:
+    """Return a finished folder's manifest once all files it names are there, checked; see `verified_path` for what is raised."""
+    manifest = read_manifest(folder)
+    for entry in manifest.files:
+        verified_path(folder, entry)
+    return manifest
+
+
+def fetch_others(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Fetch those of a folder's files, given with their SHA-256, that are missing or others here; nothing for a folder without a home."""
+    if object_store.home(folder) is not None:
+        for name, sha256 in hashes.items():
+            path = folder / name
+            if not path.exists() or file_sha256(path) != sha256:
+                object_store.fetch(path)
+
+
+def _check(path: Path, entry: FileEntry, folder: Path, code: str, siblings: Sequence[FileEntry]) -> None:
     fix = f"restore it, or delete {folder / MANIFEST_NAME} and run the same command again: what is whole is kept"
     try:
         stat = path.stat()
@@ -228,7 +275,7 @@ def verified_path(folder: Path, entry: FileEntry, code: str = "E-SHARD-HASH", si
         raise IntegrityError("E-SHARD-MISSING", "a file named by the manifest is gone", where=str(path), fix=fix) from None
     mark = (stat.st_size, stat.st_mtime_ns, entry.sha256)
     if _verified.get(path) == mark:
-        return path
+        return
     if stat.st_size != entry.size_bytes:
         expected, found = f"{entry.size_bytes} bytes", f"{stat.st_size} bytes{_whose(path, siblings)}"
         raise IntegrityError(code, "file has another size than its manifest says", where=str(path), expected=expected, found=found, fix=fix)
@@ -237,7 +284,6 @@ def verified_path(folder: Path, entry: FileEntry, code: str = "E-SHARD-HASH", si
         expected, found = f"sha256 {entry.sha256[:16]}…", f"{found[:16]}…{_whose(path, siblings)}"
         raise IntegrityError(code, "file was changed or damaged", where=str(path), expected=expected, found=found, fix=fix)
     _verified[path] = mark
-    return path
 
 
 def _whose(path: Path, siblings: Sequence[FileEntry]) -> str:

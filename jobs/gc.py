@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -18,6 +19,8 @@ def gc(args: argparse.Namespace) -> int:
     Raises:
         ErnieError: the recipe is wrong, the folder is not ours, or another run works in it.
     """
+    from ernie_core.object_folders import sizes
+    from ernie_core.object_store import home
     from ernie_core.training.retention import remove
     from pipelines.leftovers import leftovers, spare_checkpoints
     from pipelines.recipe import load_recipe
@@ -27,12 +30,14 @@ def gc(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe)
     folder = run_folder(recipe)
     check_run_folder(folder)
-    if not folder.exists():
-        print(f"{folder}: nothing there")
+    if not (folder.exists() if home(folder) is None else sizes(folder)):
+        print(f"{home(folder) or folder}: nothing there")
         return 0
     kept = recipe.pretrain
     with locked(folder):
         spare = [] if kept is None else spare_checkpoints(folder, kept.keep_checkpoints, keep_best=kept.keep_best is not None)
+        if home(folder) is not None:
+            return _gc_store(folder, spare, dry_run=args.dry_run)
         files = [path for path in leftovers(folder) if not any(path.is_relative_to(checkpoint) for checkpoint in spare)]
         inside = [path for checkpoint in spare for path in checkpoint.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in (*files, *inside))
@@ -44,4 +49,24 @@ def gc(args: argparse.Namespace) -> int:
             for checkpoint in spare:
                 remove(checkpoint)
     print(f"{len(files) + len(inside)} files, {size / 1e6:.1f} MB{'' if args.dry_run or not (files or spare) else ', removed'}")
+    return 0
+
+
+def _gc_store(folder: Path, spare: Sequence[Path], *, dry_run: bool) -> int:
+    """Take away what nothing names in a run in an object store; the scratch folders of machines may be deleted whole at any time."""
+    from ernie_core.object_folders import discard, sizes
+    from ernie_core.object_store import home
+    from ernie_core.training.retention import remove
+    from pipelines.leftovers import left_in_store
+
+    inside = {f"{path.relative_to(folder)}/{name}": size for path in spare for name, size in (sizes(path) or {}).items()}
+    files = {name: size for name, size in left_in_store(folder).items() if name not in inside}
+    for name in (*files, *inside):
+        print(f"{home(folder)}/{name}")
+    if not dry_run:
+        discard(folder, list(files))
+        for path in spare:
+            remove(path)
+    found = {**files, **inside}
+    print(f"{len(found)} files, {sum(found.values()) / 1e6:.1f} MB{'' if dry_run or not found else ', removed'}")
     return 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ernie_core.manifest import MANIFEST_NAME
+from ernie_core.object_store import refresh
 from ernie_core.vocab import Vocab
 from pipelines.filelists import listed_files
 from pipelines.recipe_finetune import BenchmarkSettings, Finetune
@@ -147,7 +148,7 @@ def _step(recipe: Recipe, name: str, used: float) -> StepEstimate:
         seconds = _trial_rows(recipe.finetune) * per_row / workers
         memory += workers * (PROCESS_BYTES + 16 * parameters(model, vocab_size))
         note = f"{trials} trials, {per_row * 1e3:.1f} ms a training row, {workers} at once"
-    done = (run_folder(recipe) / name / MANIFEST_NAME).exists()
+    done = refresh(run_folder(recipe) / name / MANIFEST_NAME)
     return StepEstimate(name, done, seconds + START_S[name], memory, note)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie_core.manifest import MANIFEST_NAME, Manifest, read_manifest, verified_path
+from ernie_core.object_store import local
 from pipelines.journal import JOURNAL_NAME, Point, read_points, series
 
 STEPS = ("import", "prepare", "pretrain", "finetune")
@@ -60,7 +61,7 @@ def load(run_folder: Path, steps: Sequence[str] = STEPS) -> RunData:
     manifests = {name: read_manifest(run_folder / name, name) for name in steps if (run_folder / name / MANIFEST_NAME).exists()}
     audit = _json(run_folder / "prepare", manifests.get("prepare"), "audit.json") or {}
     results = _json(run_folder / "finetune", manifests.get("finetune"), "results.json") or {"benchmarks": {}}
-    points, _ = read_points(run_folder / "pretrain" / JOURNAL_NAME) if "pretrain" in manifests else ([], 0)
+    points, _ = read_points(local(run_folder / "pretrain" / JOURNAL_NAME)) if "pretrain" in manifests else ([], 0)
     return RunData(run_folder, manifests, audit, points, results["benchmarks"])
 
 

@@ -19,7 +19,7 @@ from ernie_core.benchmarks.base import SUBSETS, Benchmark
 from ernie_core.benchmarks.custom import benchmark_of
 from ernie_core.benchmarks.rows import overlap, read_rows
 from ernie_core.errors import InputError, RecipeError
-from ernie_core.manifest import Manifest, atomic_write, file_sha256, read_manifest, verified_path, write_manifest
+from ernie_core.manifest import Manifest, atomic_write, file_sha256, read_manifest, verified_path, whole, write_manifest
 from ernie_core.normalise import NORMALISER_NAME
 from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME
 from pipelines.initial import longest_row, own_folder
@@ -59,6 +59,7 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
         RecipeError: E-POOLING; E-BENCH-LENGTH, rows longer than any that the model was trained on are asked for.
     """
     start = own_folder(model, context.folder / START)
+    whole(start)
     vocab, longest = start / "vocab.txt", longest_row(start)
     settings = {name: resolved(name, s, longest, context.say) for name, s in context.settings["benchmarks"].items()}
     benchmarks = {name: benchmark_of(name, s["custom"]) for name, s in settings.items()}
@@ -174,6 +175,7 @@ class _Runner:
         if found and waiting:
             self.say(f"fine-tune: {len(found)} of {len(trials)} trials were done before")
         for result in map_tasks(run_trial, waiting, self.workers) if waiting else ():
+            whole(Path(result["folder"]))  # another machine may have made it
             found[result["folder"]] = result
             self.bar.update(self.shown, advance=1)
             task = self.bar.tasks[self.shown]

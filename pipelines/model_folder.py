@@ -6,13 +6,14 @@ from pathlib import Path
 
 from ernie_core.errors import InputError
 from ernie_core.manifest import MANIFEST_NAME
+from ernie_core.object_store import local, refresh
 
 WEIGHTS = "model.safetensors"
 
 
 def is_ours(folder: Path) -> bool:
     """Return whether a model's folder was written by us: it has a manifest."""
-    return (folder / MANIFEST_NAME).exists()
+    return refresh(folder / MANIFEST_NAME)
 
 
 def model_folder(path: Path, *, foreign: bool) -> Path:
@@ -26,7 +27,7 @@ def model_folder(path: Path, *, foreign: bool) -> Path:
         InputError: E-MODEL-MISSING; E-MODEL-PICKLE, the weights are a pickle.
     """
     for folder in (path / "pretrain" / "model", path / "model", path):
-        if (folder / WEIGHTS).exists() and (foreign or is_ours(folder)):
+        if (is_ours(folder) and local(folder / WEIGHTS).exists()) or (foreign and (folder / WEIGHTS).exists()):
             return folder
     if foreign and (path / "pytorch_model.bin").exists():
         raise InputError(

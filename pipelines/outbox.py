@@ -20,10 +20,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ernie_core.errors import IntegrityError, RecipeError
-from ernie_core.manifest import atomic_write, canonical_json, file_sha256, sha256_of
+from ernie_core.manifest import MANIFEST_NAME, atomic_write, canonical_json, file_sha256, inside, sha256_of, whole
+from ernie_core.object_store import fetch, put, refresh
 from pipelines.journal import JOURNAL_NAME
+from pipelines.run_folder import WANTED_NAME
 
-WANTED_NAME, SHIPPED_NAME = "mlflow_run.json", "shipped.json"
+SHIPPED_NAME = "shipped.json"
 PARAM_CHARS, TAG_CHARS = 6000, 8000  # MLflow's limits (mlflow/utils/validation.py, 3.17)
 MODEL_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md"})
 _SECRET_NAME = re.compile(r"(^|[_.\-/])(token|secret|password|passwd|credential|key)$", re.IGNORECASE)
@@ -90,11 +92,22 @@ def read_state(folder: Path, kind: type[State]) -> State | None:
 
 def write_state(folder: Path, state: Wanted | Shipped) -> None:
     """Write the state atomically into `folder`."""
-    atomic_write(folder / _name(type(state)), canonical_json(asdict(state)) + b"\n")
+    path = folder / _name(type(state))
+    atomic_write(path, canonical_json(asdict(state)) + b"\n")
+    if isinstance(state, Wanted):
+        put([path])  # `Shipped` is found again by the run's key
 
 
 def _name(kind: type[Wanted | Shipped]) -> str:
     return WANTED_NAME if kind is Wanted else SHIPPED_NAME
+
+
+def present(folder: Path, name: str) -> Path:
+    """Return a file or a model folder inside `folder`; of a run in an object store fetched from there where it is not here."""
+    path = inside(folder, name)
+    if not path.exists() and not fetch(path) and refresh(path / MANIFEST_NAME):
+        whole(path)
+    return path
 
 
 def safe_name(name: str) -> str:

@@ -20,14 +20,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest, write_manifest
+from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest, whole, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.named import fitted
+from ernie_core.object_store import fetch, take_longer
 from ernie_core.tasks.base import all_tasks
 from ernie_core.training.retention import complete
 from ernie_core.training.schedule import long_stage, stage_plan
 from ernie_core.vocab import Vocab
 from pipelines.initial import initial_config
+from pipelines.journal import JOURNAL_NAME
 from pipelines.prepared import prepared_tokenizer
 from pipelines.pretrain_rank import MODEL_FOLDER, RESULT_NAME, train_rank
 from pipelines.rank_state import CHECKPOINTS, LOG_NAME, STOP_NAME
@@ -84,6 +86,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     """
     arguments = rank_arguments(context, prepared=prepared, seed=seed, machine=machine)
     (context.folder / STOP_NAME).unlink(missing_ok=True)
+    take_longer(context.folder / LOG_NAME)  # so that its old lines are not shown as new
     total = sum(context.settings["iterations"].values())
 
     def newest() -> str:
@@ -245,11 +248,13 @@ def _shown(log: Path, total: int, say: Say) -> Iterator[None]:
 def _finish(context: StepContext, vocab_sha256: str) -> Manifest:
     """Write the manifest over the model folder that rank 0 left."""
     folder = context.folder
+    for name in (RESULT_NAME, LOG_NAME, JOURNAL_NAME):
+        fetch(folder / name)  # rank 0 may have been on another machine
+    whole(folder / MODEL_FOLDER)
     files = [FileEntry(f"{MODEL_FOLDER}/{path.name}", path.stat().st_size, file_sha256(path)) for path in sorted((folder / MODEL_FOLDER).iterdir())]
     facts = json.loads((folder / RESULT_NAME).read_bytes())
     if context.run is not None:
         context.run.model(folder / MODEL_FOLDER)
         context.run.artifact(folder / LOG_NAME)
-    return write_manifest(
-        folder, Manifest(context.name, context.settings, context.parent_hashes, tuple(files), {**facts, "vocab_sha256": vocab_sha256})
-    )
+    manifest = Manifest(context.name, context.settings, context.parent_hashes, tuple(files), {**facts, "vocab_sha256": vocab_sha256})
+    return write_manifest(folder, manifest, ())

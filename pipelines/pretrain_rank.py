@@ -14,8 +14,9 @@ from typing import Any
 
 from ernie_core.errors import DivergedError, PreemptedError
 from ernie_core.failpoints import failpoint
-from ernie_core.manifest import Manifest, atomic_write, canonical_json, disk_errors, write_manifest
+from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, canonical_json, disk_errors, write_manifest
 from ernie_core.normalise import NORMALISER_NAME
+from ernie_core.object_store import put, refresh
 from ernie_core.training import checkpoint
 from ernie_core.training.evaluate import evaluate
 from ernie_core.training.feed import LONG, FeedStep
@@ -24,8 +25,9 @@ from ernie_core.training.health import SPIKE, shown_ids
 from ernie_core.training.loop import Outcome, StepResult, train
 from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay
 from ernie_core.training.worker import Worker
+from pipelines.journal import JOURNAL_NAME
 from pipelines.meter import log_line, memory_mb, validation_line, validation_metrics
-from pipelines.rank_state import LOCK_NAME, STOP_NAME, RankState
+from pipelines.rank_state import LOCK_NAME, LOG_NAME, STOP_NAME, RankState
 from pipelines.ray_train import Host
 from pipelines.run_folder import held
 
@@ -158,6 +160,7 @@ class _Rank(RankState):
         self.journal.flush()
         folder = self.folder / MODEL_FOLDER
         folder.mkdir(exist_ok=True)
+        refresh(folder / MANIFEST_NAME)  # an earlier end of this run may have left one: it is replaced
         with disk_errors(folder):
             tables = {"vocab.txt": self.vocab.to_bytes(), NORMALISER_NAME: self.normaliser.to_bytes()}
             files = (*checkpoint.save_model(folder, self.model), *(atomic_write(folder / name, data) for name, data in tables.items()))
@@ -173,6 +176,7 @@ class _Rank(RankState):
             "parameters": sum(p.numel() for p in self.model.parameters()),
         }
         atomic_write(self.folder / RESULT_NAME, canonical_json(result))
+        put(self.folder / name for name in (RESULT_NAME, LOG_NAME, JOURNAL_NAME))
 
 
 def _rate(settings: Mapping[str, Any], peak: float, start: int, steps: int, step: int) -> float:

@@ -14,6 +14,7 @@ from ernie_core.manifest import disk_errors, read_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.ernie import ErnieForPretraining
 from ernie_core.model.heads import LM, Head
+from ernie_core.object_store import put, take_longer
 from ernie_core.training import checkpoint
 from ernie_core.training.flops import matmul_peak
 from ernie_core.training.health import MAX_BAD_STEPS, MAX_ROLLBACKS, Health
@@ -41,6 +42,8 @@ class RankState:
         self.arguments, self.worker, self.host = arguments, worker, host
         self.settings, self.machine, self.seed = arguments["settings"], arguments["machine"], int(arguments["seed"])
         self.folder, prepared = Path(arguments["folder"]), Path(arguments["prepared"])
+        for name in (JOURNAL_NAME, LOG_NAME) if worker.rank == 0 else ():
+            take_longer(self.folder / name)
         manifest = read_manifest(prepared)
         tokenizer = prepared_tokenizer(prepared, manifest)
         self.vocab, self.normaliser = tokenizer.vocab, tokenizer.normaliser
@@ -100,8 +103,14 @@ class RankState:
             self._compare_machines(latest, state["layout"])
         if self.worker.rank == 0:
             self.journal = Journal(self.folder / JOURNAL_NAME, state["journal"])
-            self._saver = Saver(self.folder / CHECKPOINTS, self.machine["keep_checkpoints"], self.machine["timeout_s"], self.journal.flush)
+            self._saver = Saver(self.folder / CHECKPOINTS, self.machine["keep_checkpoints"], self.machine["timeout_s"], self._keep_journal)
         return latest is not None
+
+    def _keep_journal(self) -> None:
+        """Make durable what a checkpoint refers to, in the run's object store too, if it has one."""
+        assert self.journal is not None
+        self.journal.flush()
+        put(path for name in (JOURNAL_NAME, LOG_NAME) if (path := self.folder / name).exists())
 
     def _take(self, state: Mapping[str, Any]) -> None:
         self.step, self.tokens = state["step"], dict(state["tokens"])

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.fields import FieldInfo
 
 from ernie_core.errors import closest
+from ernie_core.object_store import is_remote, scratch
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -60,6 +61,18 @@ def _checked_model(name: str) -> str:
     return name
 
 
+def _checked_root(root: str) -> str:
+    if is_remote(root):
+        scratch(root)
+    return root
+
+
+def _on_disk(path: str) -> str:
+    if is_remote(path):
+        raise ValueError("this is read from disk: an object store holds corpora (path) and runs (root) only; copy it to a file or folder")
+    return path
+
+
 VALIDATION_METRICS = ("lm_loss", "lm_ppl", "lm_global_ppl", "lm_acc", "loss", "acc", "acc_masked", "average_precision", "auc")
 """What validation can give of a task, see `meter.validation_metrics`."""
 
@@ -77,6 +90,8 @@ Package = Annotated[str, AfterValidator(_checked_package)]
 ReaderName = Annotated[str, AfterValidator(_checked_reader)]
 TaskName = Annotated[str, AfterValidator(_checked_task)]
 FilterName = Annotated[str, AfterValidator(_checked_filter)]
+Root = Annotated[str, AfterValidator(_checked_root)]
+OnDisk = Annotated[str, AfterValidator(_on_disk)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]

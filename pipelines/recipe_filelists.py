@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.recipe_base import Settings, TaskName
+from pipelines.recipe_base import OnDisk, Settings, TaskName
 from pipelines.recipe_prepare import Prepare
 
 ACTING = ("vocab", "max_seq_len", "encodings", "group_rows")
@@ -14,8 +14,8 @@ ACTING = ("vocab", "max_seq_len", "encodings", "group_rows")
 
 
 class Filelist(Settings):
-    train: str = Field(description="list of .gz files to train on, `path TAB mask_word_probability` a line; 1.1 means always words")
-    valid: str = Field(description="list of .gz files to validate on")
+    train: OnDisk = Field(description="list of .gz files to train on, `path TAB mask_word_probability` a line; 1.1 means always words")
+    valid: OnDisk = Field(description="list of .gz files to validate on")
     token_labels: list[TaskName] = Field(
         [], description="token-level tasks whose labels stand between seg_labels and label, in order: none in five fields, two in seven"
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.recipe_base import PRECISION_WORDS, REMOVED, Name, Package, Positive, Precision, Rate, Settings, Share
+from pipelines.recipe_base import PRECISION_WORDS, REMOVED, Name, OnDisk, Package, Positive, Precision, Rate, Settings, Share
 
 
 class Custom(Settings):
@@ -30,10 +30,10 @@ class Custom(Settings):
 
 class BenchmarkSettings(Settings):
     package: Package | None = Field(None, description="an installed package to make reviews or daily_ner from: reviews, peoples_daily")
-    path: str | None = Field(None, description="folder of the publisher's files, or of ERNIE's TSV")
-    train: str | None = Field(None, description="a file instead of the folder's, or of data of your own")
-    dev: str | None = Field(None, description="likewise, for development")
-    test: str | None = Field(None, description="likewise, for test")
+    path: OnDisk | None = Field(None, description="folder of the publisher's files, or of ERNIE's TSV")
+    train: OnDisk | None = Field(None, description="a file instead of the folder's, or of data of your own")
+    dev: OnDisk | None = Field(None, description="likewise, for development")
+    test: OnDisk | None = Field(None, description="likewise, for test")
     custom: Custom | None = Field(None, description="data of your own under a name of your own: {kind, format, labels, columns, …}")
     train_rows: Positive | None = Field(None, description="training rows, chosen by hash; null: all, 1000 of a package")
     dev_rows: Positive | None = Field(None, description="development rows, which choose learning rate and step; null: all, 1000 of a package")
@@ -85,7 +85,7 @@ class Finetune(Settings):
     arms: Annotated[list[Literal["pretrained", "untrained"]], Field(min_length=1)] = Field(
         ["pretrained", "untrained"], description="models to fine-tune: pretrained, untrained (the same model at its random start)"
     )
-    model: str | None = Field(
+    model: OnDisk | None = Field(
         None, description="a model to fine-tune instead of the recipe's own: a run, its pretrain/model, or a folder of Hugging Face's transformers"
     )
     seeds: Annotated[list[int], Field(min_length=1)] = Field([1, 2, 3], description="random seeds of the trials")

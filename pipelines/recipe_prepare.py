@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.recipe_base import FilterName, Package, Positive, Rate, ReaderName, Settings, Share, TaskName, free
+from pipelines.recipe_base import FilterName, OnDisk, Package, Positive, Rate, ReaderName, Settings, Share, TaskName, free
 
 Encoding = Literal["utf-8", "gb18030", "big5", "latin-1", "cp1252"]
 
@@ -71,9 +71,9 @@ class Prepare(Settings):
         None, description="rows for a last stage of pretraining on longer text (pretrain.long_share): {max_seq_len: 512, share: 0.1}; null: none"
     )
     vocab_size: Annotated[int, Field(ge=64, le=200_000)] = Field(6000, description="largest vocabulary, tokens")
-    vocab: str | None = Field(None, description="a vocabulary file to use instead of building one")
-    user_dictionary: str | None = Field(None, description="a file of further Chinese words, in the format of jieba's: word [frequency] [tag]")
-    gazetteer: str | None = Field(None, description="a file of names, one a line, that are entities wherever they stand between borders of words")
+    vocab: OnDisk | None = Field(None, description="a vocabulary file to use instead of building one")
+    user_dictionary: OnDisk | None = Field(None, description="a file of further Chinese words, in the format of jieba's: word [frequency] [tag]")
+    gazetteer: OnDisk | None = Field(None, description="a file of names, one a line, that are entities wherever they stand between borders of words")
     to_simplified: bool = Field(False, description="turn traditional Chinese characters into simplified ones, here and wherever the model is used")
     html_entities: bool = Field(False, description="replace HTML entities such as &nbsp; by their characters")
     escapes: bool = Field(

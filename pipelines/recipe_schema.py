@@ -6,7 +6,22 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.recipe_base import PRECISION_WORDS, REMOVED, ModelName, Name, Positive, Precision, Rate, Settings, Share, TaskName, check_metric, free
+from pipelines.recipe_base import (
+    PRECISION_WORDS,
+    REMOVED,
+    ModelName,
+    Name,
+    OnDisk,
+    Positive,
+    Precision,
+    Rate,
+    Root,
+    Settings,
+    Share,
+    TaskName,
+    check_metric,
+    free,
+)
 from pipelines.recipe_filelists import Filelist, check_filelists
 from pipelines.recipe_finetune import Finetune
 from pipelines.recipe_prepare import Corpus, Prepare
@@ -60,7 +75,7 @@ class Stage(Settings):
 
 class Pretrain(Settings):
     model: Model = Field(default_factory=Model, description="the encoder")
-    init: str | None = Field(
+    init: OnDisk | None = Field(
         None,
         description="a model to start from: a run's folder, its pretrain/model, a checkpoint in its pretrain/checkpoints, or a folder of Hugging Face's transformers (ERNIE, BERT); null: from nothing",
     )
@@ -140,7 +155,9 @@ class Pretrain(Settings):
 class Recipe(Settings):
     name: Name = Field(description="name of the run; its folder is ROOT/NAME")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(7, description="every random choice follows from it")
-    root: str = free("runs", "folder of all runs, from the current folder")
+    root: Root = free(
+        "runs", "folder of all runs, from the current folder, or s3://BUCKET/PATH or gs://BUCKET/PATH (pipelines/docs/object_stores.md)"
+    )
     language: Literal["zh", "en", "mixed"] = Field(
         "zh", description="language of the text: zh, en, mixed (each sentence as it is: Chinese if it has a Chinese character)"
     )

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ernie_core.errors import OutputError, ResourceError
-from ernie_core.manifest import TEMPORARY, atomic_write, canonical_json, disk_errors
+from ernie_core.manifest import MANIFEST_NAME, canonical_json, disk_errors, write_record
+from ernie_core.object_folders import entries, rename
+from ernie_core.object_store import TEMPORARY, forget, home, refresh
 
 FORMAT = 1
-STEP_NAME, RUN_NAME, LOCK_NAME = "step.json", "run.json", ".lock"
+STEP_NAME, RUN_NAME, LOCK_NAME, INPUTS_NAME, WANTED_NAME = "step.json", "run.json", ".lock", "inputs.json", "mlflow_run.json"
 
 
 def check_run_folder(run_folder: Path) -> None:
@@ -31,6 +33,12 @@ def check_run_folder(run_folder: Path) -> None:
     with disk_errors(run_folder):
         if run_folder.exists() and not run_folder.is_dir():
             raise _foreign(run_folder, [run_folder.name])
+        if home(run_folder) is not None:
+            held_there = sorted(name for names in entries(run_folder) for name in names)
+            if held_there and RUN_NAME not in held_there:
+                raise _foreign(run_folder, held_there)
+            check_writable(run_folder)
+            return
         # A kill inside the first write of run.json leaves its temporary file.
         names = sorted(p.name for p in run_folder.iterdir() if not p.name.startswith(f"{TEMPORARY}{RUN_NAME}-")) if run_folder.exists() else []
         if names not in ([], [LOCK_NAME]) and RUN_NAME not in names:
@@ -73,7 +81,7 @@ def _foreign(folder: Path, names: Sequence[str]) -> OutputError:
     return OutputError(
         "E-OUTPUT-FOREIGN",
         "this folder holds files of something else; nothing was touched",
-        where=str(folder),
+        where=home(folder) or str(folder),
         found=shown,
         fix="choose another name or root in the recipe",
     )
@@ -105,11 +113,32 @@ def locked(run_folder: Path) -> Iterator[None]:
                 fix="wait for it, or stop it",
             ) from e
         _sign(fd)
-        if not (run_folder / RUN_NAME).exists():
-            atomic_write(run_folder / RUN_NAME, canonical_json({"format": FORMAT, "run": run_folder.name}) + b"\n")
+        if not refresh(run_folder / RUN_NAME):
+            write_record(run_folder / RUN_NAME, canonical_json({"format": FORMAT, "run": run_folder.name}) + b"\n")
+        _pull(run_folder)
         yield
     finally:
         os.close(fd)
+
+
+def _pull(run_folder: Path) -> None:
+    """Make what is here of a run in an object store what the store holds: records are read, steps that it lacks go.
+
+    Raises:
+        OutputError: E-OUTPUT-FOREIGN, a folder there is no step of ours.
+    """
+    if home(run_folder) is None:
+        return
+    refresh(run_folder / WANTED_NAME)
+    there = entries(run_folder)[1]
+    for folder in [path for path in run_folder.iterdir() if path.is_dir() and path.name not in there]:
+        forget(folder)
+        shutil.rmtree(folder)
+    for name in there:
+        for record in (STEP_NAME, INPUTS_NAME, WANTED_NAME, MANIFEST_NAME):
+            refresh(run_folder / name / record)
+        if not (run_folder / name / STEP_NAME).exists():
+            raise _foreign(run_folder / name, [name for names in entries(run_folder / name) for name in names])
 
 
 @contextlib.contextmanager
@@ -169,4 +198,5 @@ def move_aside(folder: Path) -> Path:
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
+    rename(folder, aside)
     return folder.rename(aside)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ernie_core.errors import IntegrityError, OutputError, RecipeError, closest
-from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, canonical_json, disk_errors, inside, read_manifest
-from pipelines.run_folder import FORMAT, STEP_NAME, check_run_folder, check_writable, locked, move_aside, read_step
+from ernie_core.manifest import MANIFEST_NAME, Manifest, canonical_json, disk_errors, inside, read_manifest, write_record
+from ernie_core.object_folders import sizes
+from ernie_core.object_store import home, remove
+from pipelines.run_folder import FORMAT, INPUTS_NAME, STEP_NAME, check_run_folder, check_writable, locked, move_aside, read_step
 
-INPUTS_NAME = "inputs.json"
 Say = Callable[[str], None]
 
 
@@ -181,7 +182,7 @@ def _bring_up_to_date(step: Step, run_folder: Path, done: Mapping[str, Manifest]
     if recorded is not None and (changed := differences(recorded["parents"], parents)):
         say(f"{step.name}: runs again, since {', '.join(line.split(':')[0] for line in changed)} changed")
         if step.keeps_work:
-            (folder / MANIFEST_NAME).unlink(missing_ok=True)
+            remove(folder / MANIFEST_NAME)
         else:
             say(f"{step.name}: its old work is moved to {move_aside(folder).name}")
             recorded = None
@@ -191,15 +192,15 @@ def _bring_up_to_date(step: Step, run_folder: Path, done: Mapping[str, Manifest]
             say(f"{step.name}: up to date")
             return _checked(step, folder, parents)
         say(f"{step.name}: runs again, since input changed: {', '.join(stale[:3])}{' …' if len(stale) > 3 else ''}")
-        (folder / MANIFEST_NAME).unlink()
+        remove(folder / MANIFEST_NAME)
     elif recorded is not None:
         say(f"{step.name}: goes on where it stopped")
     else:
         say(f"{step.name}: starts")
     body = {"format": FORMAT, "step": step.name, "settings": _json(step.settings), "parents": parents}
     if recorded != body:
-        atomic_write(folder / STEP_NAME, canonical_json(body) + b"\n")
-    atomic_write(folder / INPUTS_NAME, canonical_json(inputs) + b"\n")
+        write_record(folder / STEP_NAME, canonical_json(body) + b"\n")
+    write_record(folder / INPUTS_NAME, canonical_json(inputs) + b"\n")
     context = StepContext(step.name, folder, {name: run_folder / name for name in step.parents}, parents, step.settings, say)
     with around(context) if around else contextlib.nullcontext():
         step.run(context)
@@ -210,15 +211,16 @@ def _checked(step: Step, folder: Path, parents: Mapping[str, str]) -> Manifest:
     """Return the step's manifest; its files must be there with their sizes (their hashes are checked by whoever reads them)."""
     manifest = read_manifest(folder, step.name)
     assert manifest.parents == parents, f"{step.name}: manifest names parents {manifest.parents}, it ran on {parents}"
+    there = sizes(folder)
     for entry in manifest.files:
         path = inside(folder, entry.path)
-        size = path.stat().st_size if path.exists() else None
+        size = (path.stat().st_size if path.exists() else None) if there is None else there.get(entry.path)
         if size != entry.size_bytes:
             found = "no file" if size is None else f"{size} bytes"
             raise IntegrityError(
                 "E-SHARD-MISSING",
                 "an output of a finished step is gone or changed",
-                where=str(path),
+                where=home(path) or str(path),
                 expected=f"{entry.size_bytes} bytes",
                 found=found,
                 fix=f"restore it, or delete {folder / MANIFEST_NAME} and run again: what is whole is kept",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ernie_core.failpoints import failpoint
-from ernie_core.manifest import inside
 from pipelines import outbox
 from pipelines.journal import JOURNAL_NAME, read_unsent
 from pipelines.outbox import Shipped, Wanted, read_state, write_state
@@ -144,7 +143,7 @@ def _unsent_files(folder: Path, wanted: dict[str, str], taken: dict[str, str], s
     for name, digest in wanted.items():
         if taken.get(name) == digest:
             continue
-        path = inside(folder, name)
+        path = outbox.present(folder, name)
         if path.exists():
             yield path, digest
         else:

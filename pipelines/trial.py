@@ -17,7 +17,8 @@ from ernie_core.benchmarks.metrics.base import Counts
 from ernie_core.benchmarks.rows import fewer, overlap, read_rows
 from ernie_core.errors import IntegrityError
 from ernie_core.failpoints import failpoint
-from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, read_manifest, verified_path, write_manifest
+from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, fetch_others, read_manifest, verified_path, whole, write_manifest
+from ernie_core.object_store import refresh, remove
 from pipelines.trial_log import evaluation_line
 
 RESULT_NAME, OUTCOMES_NAME, LOG_NAME = "result.json", "outcomes.npy", "trial.log"
@@ -79,6 +80,10 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     from ernie_core.tokenization import load_tokenizer
     from ernie_core.training import finetune
 
+    whole(Path(trial.model))
+    fetch_others(
+        Path(trial.data).parent, {f"{_host_path(trial, name)}.jsonl": sha for name, sha in trial.inputs.items() if name.split("/")[-1] in SUBSETS}
+    )
     settings = dict(trial.settings)
     benchmark = benchmark_of(trial.benchmark, settings.pop("custom"))
     tokenizer = load_tokenizer(Path(trial.vocab))
@@ -106,6 +111,11 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     }  # fmt: skip
     files = {**mine.files(""), **{name: data for guest, m in others.items() for name, data in m.files(f"{guest}_").items()}}
     return _commit(trial, result, files, found.rows_per_s)
+
+
+def _host_path(trial: Trial, name: str) -> str:
+    """Return where a subset lies in the folder of all benchmarks: ``"dev"`` -> ``"xnli/dev"``, a guest's ``"ax/test"`` as it is."""
+    return name if "/" in name else f"{Path(trial.data).name}/{name}"
 
 
 def _logged(
@@ -216,7 +226,8 @@ def _lines(examples: Sequence[Example], answers: Sequence[Mapping[str, Any]]) ->
 
 def _commit(trial: Trial, result: dict[str, Any], files: Mapping[str, bytes], rows_per_s: float) -> dict[str, Any]:
     folder = Path(trial.folder)
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)  # of a trial with other inputs
+    refresh(folder / MANIFEST_NAME)
+    remove(folder / MANIFEST_NAME)  # of a trial with other inputs
     entries = tuple(atomic_write(folder / name, data) for name, data in files.items())
     entries += (atomic_write(folder / RESULT_NAME, json.dumps(result, indent=1, allow_nan=False).encode() + b"\n"),)
     failpoint("trial.before_commit")
@@ -227,7 +238,7 @@ def _commit(trial: Trial, result: dict[str, Any], files: Mapping[str, bytes], ro
 def finished(trial: Trial) -> dict[str, Any] | None:
     """Return the result of a trial that is committed with the same settings and inputs, else None."""
     folder = Path(trial.folder)
-    if not (folder / MANIFEST_NAME).exists():
+    if not refresh(folder / MANIFEST_NAME):
         return None
     try:
         manifest = read_manifest(folder, "trial")
@@ -241,8 +252,9 @@ def finished(trial: Trial) -> dict[str, Any] | None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    manifest = whole(folder)
     result: dict[str, Any] = json.loads((folder / RESULT_NAME).read_bytes())
-    return {"folder": str(folder), "rows_per_s": read_manifest(folder, "trial").facts["rows_per_s"], **result}
+    return {"folder": str(folder), "rows_per_s": manifest.facts["rows_per_s"], **result}
 
 
 def predictions_name(benchmark: Benchmark, subset: str) -> str:

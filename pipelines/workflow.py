@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie_core.manifest import Manifest
+from ernie_core.manifest import Manifest, whole
+from ernie_core.object_store import home, is_remote, scratch
 from pipelines.filelists import filelist_step
 from pipelines.inputs import check_inputs
 from pipelines.recipe_base import results_settings
@@ -27,8 +28,8 @@ BENCHMARK_FILES = ("package", "path", "train", "dev", "test", "custom", "train_r
 
 
 def run_folder(recipe: Recipe) -> Path:
-    """Return where the run lives: ROOT/NAME, absolute, since Ray's workers stand in other folders."""
-    return Path(recipe.root).resolve() / recipe.name
+    """Return where the run lives: ROOT/NAME, absolute, since Ray's workers stand in other folders; of a remote root this machine's scratch folder."""
+    return (scratch(recipe.root) if is_remote(recipe.root) else Path(recipe.root).resolve()) / recipe.name
 
 
 def steps_of(recipe: Recipe, command: Sequence[str] = ("ernie", "run", "RECIPE.yaml")) -> list[Step]:
@@ -123,11 +124,12 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         from corpus_prep.flow import prepare
 
         imported = context.parents.get("import")
+        if imported is not None and home(imported) is not None:
+            whole(imported)  # another machine may have made it
         benchmarks = recipe.finetune.benchmarks if recipe.finetune and recipe.prepare.exclude_benchmarks else {}
         texts = [imported / "benchmarks" / name / f"{subset}.jsonl" for name in benchmarks for subset in ("dev", "test")] if imported else []
-        texts = [path for path in texts if path.exists()]
         return prepare(
-            corpora=corpora_of(recipe, imported), settings={**results_settings(recipe.prepare), "language": recipe.language}, recorded=context.settings, benchmarks_texts=texts, folder=context.folder,
+            corpora=corpora_of(recipe, imported), settings={**results_settings(recipe.prepare), "language": recipe.language}, recorded=context.settings, benchmarks_texts=[path for path in texts if path.exists()], folder=context.folder,
             workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say, log=context.run.log if context.run else None,
         )  # fmt: skip
 

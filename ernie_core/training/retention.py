@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import MANIFEST_NAME
+from ernie_core.object_folders import discard, pull
+from ernie_core.object_store import remove as remove_record
 
 STATE_NAME = "state.json"
 """In each: what resume needs beside weights and moments."""
@@ -32,7 +34,8 @@ def step_of(folder: Path) -> int:
 
 
 def attempts(root: Path) -> list[Path]:
-    """Return every attempt, newest step first; nothing else in `root` is ever looked at."""
+    """Return every attempt, newest step first, of those in an object store the complete ones; nothing else in `root` is ever looked at."""
+    pull(root, MANIFEST_NAME)
     if not root.exists():
         return []
     found = [path for path in root.iterdir() if _FOLDER.fullmatch(path.name) and path.is_dir()]
@@ -63,6 +66,7 @@ def superfluous(root: Path, keep: int, scores: Mapping[int, float], newest: Path
 
 def remove(folder: Path) -> None:
     """Delete an attempt; killed half way, it does not look complete."""
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    remove_record(folder / MANIFEST_NAME)
     failpoint("ckpt.mid_purge")
+    discard(folder)
     shutil.rmtree(folder)

@@ -135,6 +135,22 @@ def test_bad_places_are_refused_before_any_work(recipe: Path, override: str, cod
     assert sorted(recipe.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("root=ftp://host/x", "root: E-URI"),
+        ("root=s3://KEY:SECRET@bucket/x", "root: E-CREDENTIALS"),
+        ("prepare.vocab=s3://bucket/vocab.txt", "prepare.vocab: this is read from disk"),
+        ("pretrain.init=s3://bucket/runs/a", "pretrain.init: this is read from disk"),
+    ],
+)
+def test_an_address_where_none_is_read_is_refused(recipe: Path, override: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(recipe), "--set", override]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "SECRET" not in error
+
+
 def test_a_run_folder_of_something_else_exits_5_and_stays_as_it_is(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (recipe.parent / "runs/mine").mkdir(parents=True)
     (recipe.parent / "runs/mine/notes.txt").write_text("mine")

@@ -1,0 +1,131 @@
+"""A run whose root is in an object store: an S3 server on loopback, and machines of which nothing but the store survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prepare_helper import write_corpus
+from s3_helper import S3, held
+
+from jobs.cli import main
+from pipelines import leftovers
+from pipelines.recipe import load_recipe
+from pipelines.workflow import run_recipe
+
+pytestmark = pytest.mark.timeout(300)
+
+RECIPE = """
+name: tiny
+root: {root}
+workers: 0
+tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
+corpora: {{own: {{reader: text, path: "{folder}/corpus/*.txt"}}}}
+prepare: {{split_bytes: 8192, group_rows: 16, vocab_size: 300, max_seq_len: 64, long_rows: null, valid_share: 0.2, phrases: null, tasks: {{knowledge_masking: {{}}, next_sentence: {{}}}}}}
+pretrain:
+  model: {{num_hidden_layers: 1, hidden_size: 16, num_attention_heads: 2, dropout: 0.1}}
+  stages: [{{enter: [knowledge_masking], mask_unit: basic}}, {{enter: [next_sentence], mask_unit: word}}]
+  iterations: {{knowledge_masking: 16, next_sentence: 8}}
+  batch_tokens: 512
+  precision: fp32
+  threads: 1
+  validation_steps: 10
+  save_steps: 5
+  skip_steps: 1
+"""
+
+
+class Place:
+    """A user's folder with a corpus and an MLflow store, from which runs are started."""
+
+    def __init__(self, folder: Path, empty_store: Path) -> None:
+        self.folder = folder
+        write_corpus(folder / "corpus", 16)
+        shutil.copy(empty_store, folder / "mlflow.db")
+
+    def recipe(self, root: str) -> Path:
+        """Write the recipe with this root, and return its file."""
+        path = self.folder / "tiny.yaml"
+        path.write_text(RECIPE.format(root=root, folder=self.folder), encoding="utf-8")
+        return path
+
+    def ernie(self, root: str, *arguments: str, machine: str = "one", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on the recipe with this root, on a machine of its own scratch folder."""
+        command = [sys.executable, "-m", "jobs.cli", *arguments[:1], str(self.recipe(root)), *arguments[1:]]
+        environment = {**os.environ, "ERNIE_SCRATCH": str(self.folder / machine), **more}
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=280)
+
+    def here(self, root: str, until: str, machine: str = "one") -> list[str]:
+        """Run the recipe up to a step in this process, and return what is said."""
+        said: list[str] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ERNIE_SCRATCH", str(self.folder / machine))
+            patch.chdir(self.folder)
+            run_recipe(load_recipe(self.recipe(root)), said.append, until=until)
+        return said
+
+
+@pytest.fixture
+def place(tmp_path: Path, empty_store: Path) -> Place:
+    return Place(tmp_path, empty_store)
+
+
+def named(files: dict[str, bytes], step: str) -> dict[str, bytes]:
+    """Return the manifest of a step and what it names, of a run's files by path."""
+    body = json.loads(files[f"{step}/manifest.json"])
+    return {path: files[f"{step}/{path}"] for path in ("manifest.json", *(f["path"] for f in body["files"]))}
+
+
+def on_disk(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def figures(files: dict[str, bytes]) -> dict[tuple[int, str], float]:
+    """Return every journalled value but speeds."""
+    points = [json.loads(line) for line in files["pretrain/metrics.jsonl"].splitlines()]
+    return {(p["step"], name): value for p in points for name, value in p["metrics"].items() if not name.startswith("perf/")}
+
+
+def test_a_run_of_which_only_the_bucket_survives_ends_as_one_on_disk(place: Place, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, root = s3.bucket("runs"), "s3://runs/deep/er"
+    place.here("local", "pretrain")
+    unbroken = on_disk(place.folder / "local" / "tiny")
+    killed = place.ernie(root, "pretrain", machine="one", ERNIE_FAILPOINT="store.before_commit:5")  # a split's files are put, its entry is not
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = held(bucket, "deep/er/tiny")
+    entries = [name for name in left if name.startswith("prepare/entries/")]
+    assert len(entries) == 1
+    assert len([name for name in left if name.startswith("prepare/documents/")]) == 2
+    monkeypatch.setenv("ERNIE_SCRATCH", str(tmp_path / "any"))
+    assert main(["gc", str(place.recipe(root))]) == 0
+    assert held(bucket, "deep/er/tiny") == left, "another machine might be about to name it"
+    monkeypatch.setattr(leftovers, "MIN_AGE_S", 0.0)
+    assert main(["gc", str(place.recipe(root))]) == 0
+    swept = held(bucket, "deep/er/tiny")
+    assert [name for name in swept if name.startswith("prepare/documents/")] == ["prepare/documents/00000.json.zst"]
+    assert set(left) - set(swept) == {name for name in left if "00001." in name or "/tables/" in name}
+    killed = place.ernie(root, "pretrain", machine="two", ERNIE_FAILPOINT="train.after_step:13")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "1 done before" in killed.stdout
+    prepared = held(bucket, "deep/er/tiny")
+    assert named(prepared, "prepare") == named(unbroken, "prepare")
+    assert "pretrain/manifest.json" not in prepared
+    said = place.here(root, "pretrain", machine="three")
+    assert "prepare: up to date" in said
+    resumed = [line for line in said if line.startswith("resumed from")]
+    assert len(resumed) == 1
+    assert re.match("resumed from step-000000(05|10|11)", resumed[0])  # the one that was being written is lost
+    found = held(bucket, "deep/er/tiny")
+    assert figures(found) == figures(unbroken)
+    assert len(figures(found)) > 100
+    assert found["pretrain/model/model.safetensors"] == unbroken["pretrain/model/model.safetensors"]
+    with sqlite3.connect(place.folder / "mlflow.db") as store:
+        assert dict(store.execute("select name, count(*) from runs group by name").fetchall()) == {"tiny": 2, "tiny-prepare": 2, "tiny-pretrain": 2}

@@ -1,0 +1,108 @@
+"""Steps of a run in an object store: drivers on several machines, an S3 server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3_helper import S3, held, put
+
+from ernie_core.errors import IntegrityError, OutputError
+from ernie_core.manifest import Manifest, atomic_write, write_manifest
+from ernie_core.object_folders import discard
+from ernie_core.object_store import scratch
+from pipelines.steps import Step, StepContext, run_steps
+
+
+@pytest.fixture
+def machine(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return what gives the folder of s3://runs/mine on a machine, by its name."""
+
+    def folder(name: str) -> Path:
+        monkeypatch.setenv("ERNIE_SCRATCH", str(tmp_path / name))
+        return scratch("s3://runs/mine")
+
+    return folder
+
+
+def step(text: str = "一", settings: dict[str, Any] | None = None, before: Callable[[], Any] = lambda: None, inputs: tuple[str, ...] = ()) -> Step:
+    def work(context: StepContext) -> Manifest:
+        entry = atomic_write(context.folder / "a.txt", text.encode())
+        before()
+        return write_manifest(context.folder, Manifest("only", dict(context.settings), context.parent_hashes, (entry,)))
+
+    return Step("only", settings or {}, (), work, inputs)
+
+
+def drive(folder: Path, one: Step, **options: Any) -> list[str]:
+    said: list[str] = []
+    run_steps([one], folder, said.append, **options)
+    return said
+
+
+def test_what_one_machine_did_is_up_to_date_on_another(machine: Callable[[str], Path], s3: S3) -> None:
+    bucket = s3.bucket("runs")
+    assert drive(machine("one"), step()) == ["only: starts"]
+    assert drive(machine("two"), step()) == ["only: up to date"]
+    assert sorted(held(bucket, "mine")) == ["only/a.txt", "only/inputs.json", "only/manifest.json", "only/step.json", "run.json"]
+    discard(machine("one"), ["only/a.txt"])
+    with pytest.raises(IntegrityError, match="E-SHARD-MISSING") as e:
+        drive(machine("two"), step())
+    assert e.value.where == "s3://runs/mine/only/a.txt"
+
+
+def test_of_two_drivers_the_second_to_commit_loses(machine: Callable[[str], Path], s3: S3) -> None:
+    bucket = s3.bucket("runs")
+    one, two = machine("one"), machine("two")
+    with pytest.raises(OutputError, match="E-COMMIT-LOST") as e:
+        drive(one, step("一", before=lambda: drive(two, step("二"))))
+    assert e.value.where == "s3://runs/mine/only/manifest.json"
+    assert drive(two, step("二")) == ["only: up to date"]
+    assert held(bucket, "mine")["only/a.txt"] == "二".encode(), "the one that came too late puts nothing"
+
+
+def test_other_settings_are_refused_on_any_machine_and_moved_aside_when_asked(machine: Callable[[str], Path], s3: S3) -> None:
+    bucket = s3.bucket("runs")
+    drive(machine("one"), step("一", {"a": 1}))
+    with pytest.raises(OutputError, match="E-OUTPUT-SETTINGS"):
+        drive(machine("two"), step("二", {"a": 2}))
+    assert drive(machine("two"), step("二", {"a": 2}), new_run=True)[0].endswith("moved to only.old-1")
+    found = held(bucket, "mine")
+    assert (found["only/a.txt"], found["only.old-1/a.txt"]) == ("二".encode(), "一".encode())
+    assert drive(machine("one"), step("二", {"a": 2})) == ["only: up to date"]
+    assert drive(machine("three"), step("三", {"a": 3}), new_run=True)[0].endswith("moved to only.old-2")
+
+
+def test_a_changed_input_runs_the_step_again_wherever(machine: Callable[[str], Path], s3: S3, tmp_path: Path) -> None:
+    bucket = s3.bucket("runs")
+    source = tmp_path / "x.txt"
+    source.write_text("1")
+    drive(machine("one"), step("一", inputs=(str(source),)))
+    source.write_text("12")
+    assert "since input changed" in drive(machine("two"), step("二", inputs=(str(source),)))[0]
+    assert held(bucket, "mine")["only/a.txt"] == "二".encode()
+    assert drive(machine("one"), step("一", inputs=(str(source),))) == ["only: up to date"]
+
+
+def test_a_place_of_something_else_is_refused_and_left_alone(machine: Callable[[str], Path], s3: S3) -> None:
+    bucket = s3.bucket("runs")
+    put(bucket, {"mine/notes.txt": b"mine"})
+    with pytest.raises(OutputError, match="E-OUTPUT-FOREIGN") as e:
+        drive(machine("one"), step())
+    assert (e.value.where, e.value.found) == ("s3://runs/mine", "notes.txt")
+    assert held(bucket) == {"mine/notes.txt": b"mine"}
+    s3.empty()
+    bucket = s3.bucket("runs")
+    drive(machine("one"), step())
+    put(bucket, {"mine/other/notes.txt": b"mine"})
+    with pytest.raises(OutputError, match="E-OUTPUT-FOREIGN"):
+        drive(machine("two"), step())
+
+
+def test_a_run_that_was_deleted_in_the_bucket_begins_anew(machine: Callable[[str], Path], s3: S3) -> None:
+    s3.bucket("runs")
+    drive(machine("one"), step())
+    discard(machine("one"))
+    assert drive(machine("one"), step()) == ["only: starts"]
