@@ -216,11 +216,13 @@ def commit(path: Path, data: bytes, content: Iterable[Path] = ()) -> None:
     seen = _seen.get(path)
     mode: Any = "create" if seen is None else seen
     with told(path):
+        if (content := list(content)) and _is_another(place, seen):
+            _seen[path] = _version(_put_before(path, place, data))
+            return
+    put(content)
+    failpoint("store.before_commit")
+    with told(path):
         try:
-            if (content := list(content)) and _is_another(place, seen):
-                raise PreconditionError("another record is there")
-            put(content)
-            failpoint("store.before_commit")
             done: Any = obstore.put(*place, data, mode=mode)
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):
             done = _put_before(path, place, data)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ernie_core.errors import RecipeError
+from ernie_core.object_store import home
 from jobs.finetune import add_suite_arguments, stray_suite_arguments, write_suite
 from pipelines.portable import check_portable
 from pipelines.recipe import load_recipe
@@ -90,6 +91,8 @@ def _close(recipe: Recipe, done: set[str]) -> None:
         print(f"what is wrong: {folder / 'finetune' / 'mistakes.html'}")
     if "report" in done:
         print(f"report: {folder / 'report' / 'report.html'}")
+    if (kept := home(folder)) is not None:
+        print(f"the run is in this machine's scratch folder; it is kept in {kept}")
     print(f"MLflow: {ui_command(tracking_uri(recipe.root, recipe.tracking.uri))}")
 
 

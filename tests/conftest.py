@@ -54,6 +54,7 @@ HEAVY = frozenset(
         "test_segment",
         "test_shards_command",
         "test_tracking",
+        "test_work_s3",
         "test_write_a_task",
     ]
 )

@@ -51,25 +51,25 @@ class Place:
         write_corpus(folder / "corpus", 16)
         shutil.copy(empty_store, folder / "mlflow.db")
 
-    def recipe(self, root: str) -> Path:
+    def recipe(self, root: str, rest: str = "") -> Path:
         """Write the recipe with this root, and return its file."""
         path = self.folder / "tiny.yaml"
-        path.write_text(RECIPE.format(root=root, folder=self.folder), encoding="utf-8")
+        path.write_text(RECIPE.format(root=root, folder=self.folder) + rest, encoding="utf-8")
         return path
 
-    def ernie(self, root: str, *arguments: str, machine: str = "one", **more: str) -> subprocess.CompletedProcess[str]:
+    def ernie(self, root: str, *arguments: str, machine: str = "one", rest: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the recipe with this root, on a machine of its own scratch folder."""
-        command = [sys.executable, "-m", "jobs.cli", *arguments[:1], str(self.recipe(root)), *arguments[1:]]
+        command = [sys.executable, "-m", "jobs.cli", *arguments[:1], str(self.recipe(root, rest)), *arguments[1:]]
         environment = {**os.environ, "ERNIE_SCRATCH": str(self.folder / machine), **more}
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=280)
 
-    def here(self, root: str, until: str, machine: str = "one") -> list[str]:
+    def here(self, root: str, until: str, machine: str = "one", rest: str = "") -> list[str]:
         """Run the recipe up to a step in this process, and return what is said."""
         said: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ERNIE_SCRATCH", str(self.folder / machine))
             patch.chdir(self.folder)
-            run_recipe(load_recipe(self.recipe(root)), said.append, until=until)
+            run_recipe(load_recipe(self.recipe(root, rest)), said.append, until=until)
         return said
 
 
@@ -129,3 +129,36 @@ def test_a_run_of_which_only_the_bucket_survives_ends_as_one_on_disk(place: Plac
     assert found["pretrain/model/model.safetensors"] == unbroken["pretrain/model/model.safetensors"]
     with sqlite3.connect(place.folder / "mlflow.db") as store:
         assert dict(store.execute("select name, count(*) from runs group by name").fetchall()) == {"tiny": 2, "tiny-prepare": 2, "tiny-pretrain": 2}
+
+
+REVIEWS = """
+finetune:
+  seeds: [1]
+  benchmarks: {reviews: {package: reviews, train_rows: 60, dev_rows: 30, test_rows: 30, max_seq_len: 32, eval_times: 1, learning_rates: [1e-3]}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_whole_recipe_on_ray_survives_a_killed_rank_and_is_up_to_date_on_a_machine_that_has_nothing(
+    place: Place, s3: S3, short_folder: Path
+) -> None:
+    bucket = s3.bucket("runs")
+    on_ray = ["--set", "workers=2", "--set", "pretrain.workers=2"]
+    more = {"rest": REVIEWS, "HOME": str(short_folder), "RAY_TMPDIR": str(short_folder / "s"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    once = {"ERNIE_FAILPOINT": "train.after_step:13", "ERNIE_FAILPOINT_ONCE": str(place.folder / "killed")}
+    done = place.ernie("s3://runs", "run", *on_ray, machine="one", **more, **once)
+    assert done.returncode == 0, done.stderr
+    assert (place.folder / "killed").exists()
+    assert "resumed from" in done.stdout
+    assert "it is kept in s3://runs/tiny" in done.stdout
+    found = held(bucket, "tiny")
+    assert {"report/report.html", "finetune/results.json", "finetune/mistakes.html"} < set(found)
+    again = place.ernie("s3://runs", "run", *on_ray, machine="two", **more)
+    assert again.returncode == 0, again.stderr
+    assert [line for line in again.stdout.splitlines() if "up to date" in line] == [
+        f"{step}: up to date" for step in ("import", "prepare", "pretrain", "finetune", "report")
+    ]
+    assert held(bucket, "tiny") == found
+    place.here("local", "prepare", rest=REVIEWS)
+    assert named(found, "prepare") == named(on_disk(place.folder / "local" / "tiny"), "prepare")
