@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ernie_core.benchmarks.custom_form import UNSAID
 from pipelines.recipe_base import PRECISION_WORDS, REMOVED, Name, OnDisk, Package, Positive, Precision, Rate, Settings, Share
 
 
@@ -16,16 +17,19 @@ class Custom(Settings):
     format: Literal["tsv", "csv", "jsonl", "conll", "squad"] = Field(
         description="of the files: tsv, csv, jsonl; conll or tsv for tagging; squad for span"
     )
-    labels: list[str] = Field([], description="names of the classes or tags, in the order of their ids")
+    labels: list[str] = Field(UNSAID.labels, description="names of the classes or tags, in the order of their ids")
     columns: dict[str, str | int] = Field(
-        {}, description="text_a, text_b, label, value, group, id: the column's name, or its number from 0 without a header; {}: they have these names"
+        UNSAID.columns,
+        description="text_a, text_b, label, value, group, id: the column's name, or its number from 0 without a header; {}: they have these names",
     )
-    header: bool = Field(True, description="the first line names the columns")
-    delimiter: str = Field("", description="between fields, of conll before the tag; empty: a tab, or a comma in csv")
-    scheme: Literal["auto", "bio", "bmes", "bioes"] = Field("auto", description="how tags mark chunks; auto: as the file shows")
-    encoding: Literal["utf-8", "gb18030"] = Field("utf-8", description="of tsv and csv files")
-    language: Literal["zh", "en"] = Field("zh", description="how answers of spans are compared: zh as CMRC2018, en as SQuAD")
-    test_labelled: bool = Field(True, description="whether test rows of tsv, csv and jsonl have labels; without, they are predicted only")
+    header: bool = Field(UNSAID.header, description="the first line names the columns")
+    delimiter: str = Field(UNSAID.delimiter, description="between fields, of conll before the tag; empty: a tab, or a comma in csv")
+    scheme: Literal["auto", "bio", "bmes", "bioes"] = Field(UNSAID.scheme, description="how tags mark chunks; auto: as the file shows")
+    encoding: Literal["utf-8", "gb18030"] = Field(UNSAID.encoding, description="of tsv and csv files")
+    language: Literal["zh", "en"] = Field(UNSAID.language, description="how answers of spans are compared: zh as CMRC2018, en as SQuAD")
+    test_labelled: bool = Field(
+        UNSAID.test_labelled, description="whether test rows of tsv, csv and jsonl have labels; without, they are predicted only"
+    )
 
 
 class BenchmarkSettings(Settings):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ernie_core.benchmarks import classification, ranking, reading_comprehension, regression, sequence_labelling
 from ernie_core.benchmarks.base import Benchmark, Layout, all_benchmarks
+from ernie_core.benchmarks.custom_form import UNSAID
 from ernie_core.benchmarks.json_layouts import JsonLines
 from ernie_core.benchmarks.layouts import Table
 from ernie_core.benchmarks.metrics.base import Metric
@@ -35,16 +37,6 @@ FORMATS = {
 }  # fmt: skip
 _TABLE = {"columns", "header", "delimiter", "encoding", "test_labelled"}
 _READ = {"tsv": _TABLE, "csv": _TABLE, "jsonl": {"columns", "test_labelled"}, "conll": {"scheme", "delimiter"}, "squad": {"language"}}
-_DEFAULTS = {
-    "labels": [],
-    "columns": {},
-    "header": True,
-    "delimiter": "",
-    "scheme": "auto",
-    "encoding": "utf-8",
-    "language": "zh",
-    "test_labelled": True,
-}
 _FIELDS = ("text_a", "text_b", "label", "value", "group", "id")
 
 
@@ -78,7 +70,7 @@ def check_custom(name: str, custom: Mapping[str, Any]) -> None:
     if form not in FORMATS[kind]:
         raise _wrong(name, "format", f"for {kind} one of {', '.join(FORMATS[kind])}", form)
     read = {"labels", "scheme"} if (kind, form) == ("tagging", "tsv") else _READ[form] | (set() if kind in {"regression", "span"} else {"labels"})
-    if idle := sorted(field for field, default in _DEFAULTS.items() if field not in read and custom[field] != default):
+    if idle := sorted(field for field, default in asdict(UNSAID).items() if field not in read and custom[field] != default):
         raise _wrong(name, idle[0], f"nothing: {kind} in {form} does not read it", str(custom[idle[0]]))
     if strange := sorted(set(custom["columns"]) - set(_FIELDS)):
         raise _wrong(name, "columns", f"names out of {', '.join(_FIELDS)}", ", ".join(strange))
