@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,6 @@ def sizes(folder: Path) -> dict[str, int] | None:
     """Return path in `folder` -> bytes of all that the store holds there; None for a folder without a home."""
     found = _listed(folder)
     return None if found is None else {name: meta["size"] for name, meta in found.items()}
-
-
-def ages_s(folder: Path) -> dict[str, float]:
-    """Return path in `folder` -> seconds since it was put, of all that the store holds there."""
-    now = dt.datetime.now(dt.UTC)
-    return {name: (now - meta["last_modified"]).total_seconds() for name, meta in (_listed(folder) or {}).items()}
 
 
 def _listed(folder: Path) -> dict[str, Any] | None:

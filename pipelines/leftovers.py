@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 from ernie_core.manifest import MANIFEST_NAME, read_manifest
-from ernie_core.object_folders import ages_s, sizes
+from ernie_core.object_folders import sizes
 from ernie_core.object_store import TEMPORARY, local
 from ernie_core.training.retention import STATE_NAME, complete, superfluous
 from pipelines.journal import JOURNAL_NAME
+from pipelines.lease import LEASE_NAME
 from pipelines.run_folder import INPUTS_NAME, RUN_NAME, STEP_NAME, WANTED_NAME
-
-MIN_AGE_S = 3600.0
 
 
 def leftovers(run_folder: Path) -> list[Path]:
@@ -38,8 +37,6 @@ def leftovers(run_folder: Path) -> list[Path]:
 def left_in_store(run_folder: Path) -> dict[str, int]:
     """Return path -> bytes of what a run in an object store holds and no record names, such as uploads of runs that were killed before they committed.
 
-    What is younger than `MIN_AGE_S` is left out: another machine may be about to name it.
-
     Args:
         run_folder: held by the caller, its records as the store has them.
 
@@ -51,8 +48,8 @@ def left_in_store(run_folder: Path) -> dict[str, int]:
     from pipelines.rank_state import LOG_NAME
 
     kept = {STEP_NAME, INPUTS_NAME, WANTED_NAME, MANIFEST_NAME, JOURNAL_NAME, LOG_NAME, RESULT_NAME}  # of a step, named by no manifest
-    held, ages = sizes(run_folder) or {}, ages_s(run_folder)
-    named = {RUN_NAME, WANTED_NAME}
+    held = sizes(run_folder) or {}
+    named = {RUN_NAME, WANTED_NAME, LEASE_NAME}
     for path in held:
         folder, _, name = path.rpartition("/")
         if name in kept and "/" not in folder:
@@ -65,7 +62,7 @@ def left_in_store(run_folder: Path) -> dict[str, int]:
             entry = path.rpartition("/")[2].removesuffix(".json")
             if splits is None or int(entry.partition("-")[2]) < splits:
                 named |= {path, *(f"{step}/{file.path}" for file in read_entry(run_folder / step, entry).files)}
-    return {path: size for path, size in sorted(held.items()) if path not in named and ages[path] >= MIN_AGE_S}
+    return {path: size for path, size in sorted(held.items()) if path not in named}
 
 
 def spare_checkpoints(run_folder: Path, keep: int, *, keep_best: bool) -> list[Path]:

@@ -18,6 +18,7 @@ from ernie_core.errors import OutputError, ResourceError
 from ernie_core.manifest import MANIFEST_NAME, canonical_json, disk_errors, write_record
 from ernie_core.object_folders import entries, rename
 from ernie_core.object_store import TEMPORARY, forget, home, refresh
+from pipelines.lease import LEASE_NAME, leased
 
 FORMAT = 1
 STEP_NAME, RUN_NAME, LOCK_NAME, INPUTS_NAME, WANTED_NAME = "step.json", "run.json", ".lock", "inputs.json", "mlflow_run.json"
@@ -35,7 +36,7 @@ def check_run_folder(run_folder: Path) -> None:
             raise _foreign(run_folder, [run_folder.name])
         if home(run_folder) is not None:
             held_there = sorted(name for names in entries(run_folder) for name in names)
-            if held_there and RUN_NAME not in held_there:
+            if held_there not in ([], [LEASE_NAME]) and RUN_NAME not in held_there:
                 raise _foreign(run_folder, held_there)
             check_writable(run_folder)
             return
@@ -89,7 +90,7 @@ def _foreign(folder: Path, names: Sequence[str]) -> OutputError:
 
 @contextlib.contextmanager
 def locked(run_folder: Path) -> Iterator[None]:
-    """Hold the run folder for one driver; the kernel lets go when the process ends, however it ends."""
+    """Hold the run folder for one driver; the kernel lets go when the process ends, however it ends; in an object store see `lease`."""
     with disk_errors(run_folder):
         try:
             run_folder.mkdir(parents=True, exist_ok=True)
@@ -113,10 +114,11 @@ def locked(run_folder: Path) -> Iterator[None]:
                 fix="wait for it, or stop it",
             ) from e
         _sign(fd)
-        if not refresh(run_folder / RUN_NAME):
-            write_record(run_folder / RUN_NAME, canonical_json({"format": FORMAT, "run": run_folder.name}) + b"\n")
-        _pull(run_folder)
-        yield
+        with leased(run_folder, fd):
+            if not refresh(run_folder / RUN_NAME):
+                write_record(run_folder / RUN_NAME, canonical_json({"format": FORMAT, "run": run_folder.name}) + b"\n")
+            _pull(run_folder)
+            yield
     finally:
         os.close(fd)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ from typing import Any
 import pytest
 from s3_helper import S3, held, put
 
-from ernie_core.errors import IntegrityError, OutputError
+from ernie_core.errors import IntegrityError, OutputError, ResourceError
 from ernie_core.manifest import Manifest, atomic_write, write_manifest
 from ernie_core.object_folders import discard
-from ernie_core.object_store import scratch
+from ernie_core.object_store import commit, refresh, remove, scratch
+from pipelines import lease
 from pipelines.steps import Step, StepContext, run_steps
 
 
@@ -53,14 +56,60 @@ def test_what_one_machine_did_is_up_to_date_on_another(machine: Callable[[str], 
     assert e.value.where == "s3://runs/mine/only/a.txt"
 
 
-def test_of_two_drivers_the_second_to_commit_loses(machine: Callable[[str], Path], s3: S3) -> None:
+def test_of_two_drivers_the_second_is_refused_while_the_first_lives(machine: Callable[[str], Path], s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = s3.bucket("runs")
+    monkeypatch.setenv("ERNIE_LEASE_S", "6")
     one, two = machine("one"), machine("two")
-    with pytest.raises(OutputError, match="E-COMMIT-LOST") as e:
-        drive(one, step("一", before=lambda: drive(two, step("二"))))
-    assert e.value.where == "s3://runs/mine/only/manifest.json"
-    assert drive(two, step("二")) == ["only: up to date"]
+    refused: list[OutputError] = []
+
+    def second() -> None:
+        with pytest.raises(OutputError, match="E-LOCKED") as e:
+            drive(two, step("二"))
+        refused.append(e.value)
+
+    drive(one, step("一", before=second))
+    assert (refused[0].where, refused[0].found.split(" on ")[0]) == ("s3://runs/mine", f"pid {os.getpid()}")
+    assert held(bucket, "mine")["only/a.txt"] == "一".encode()
+    assert drive(two, step("一")) == ["only: up to date"]
+
+
+def test_a_driver_that_was_cut_off_loses_to_the_one_that_took_its_place(
+    machine: Callable[[str], Path], s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = s3.bucket("runs")
+    monkeypatch.setenv("ERNIE_LEASE_S", "0.4")
+    one, two = machine("one"), machine("two")
+
+    def cut_off() -> None:
+        """Keep the signatures of this driver back until another one has done the run; then go on and be told."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lease, "commit", lambda path, data: commit(path, data) if path.is_relative_to(two) else silent(path))
+            assert drive(two, step("二")) == ["only: goes on where it stopped"]
+
+    def silent(path: Path) -> None:
+        raise ResourceError("E-STORE", "no answer", where=str(path))
+
+    with pytest.raises(OutputError, match="E-COMMIT-LOST"):
+        drive(one, step("一", before=cut_off))
     assert held(bucket, "mine")["only/a.txt"] == "二".encode(), "the one that came too late puts nothing"
+    assert drive(two, step("二")) == ["only: up to date"]
+
+
+def test_a_driver_that_another_took_over_from_is_interrupted(machine: Callable[[str], Path], s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.bucket("runs")
+    monkeypatch.setenv("ERNIE_LEASE_S", "0.4")
+    folder, other = machine("one"), machine("two")
+
+    def taken() -> None:
+        place = other / lease.LEASE_NAME
+        assert refresh(place)
+        remove(place)
+        time.sleep(20)
+
+    began = time.monotonic()
+    with pytest.raises(OutputError, match="another driver has taken this run over"):
+        drive(folder, step(before=taken))
+    assert time.monotonic() - began < 10
 
 
 def test_other_settings_are_refused_on_any_machine_and_moved_aside_when_asked(machine: Callable[[str], Path], s3: S3) -> None:
