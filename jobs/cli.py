@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import signal
 import sys
 import traceback
@@ -13,7 +15,7 @@ from types import FrameType
 from ernie_core.errors import ErnieError, closest
 from jobs import convert_glue, export, fill, gc, run, shards, submission, submit
 
-EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk, permission or cluster · 7 training diverged · 75 stopped, run again · 130 Ctrl-C"
+EXIT_CODES = "0 done · 1 a bug · 2 recipe or command line · 3 input text · 4 a file of ours is damaged · 5 output folder · 6 disk, permission or cluster · 7 training diverged · 75 stopped, run again · 130 Ctrl-C · 141 whoever read the output ended"
 _EPILOG = f"""\
 examples:
   ernie run pipelines/recipes/demo.yaml             everything, or what is left of it: killed anywhere, run it again
@@ -124,11 +126,27 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise _Terminated
 
 
+def _reader_is_gone() -> bool:
+    """Return whether whoever read our output has ended (`ernie … | head`); if so, nothing more is written there."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except ErnieError as e:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
@@ -138,7 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; finished work is kept: run the same command again to go on", file=sys.stderr)
         return 130
-    except Exception:  # noqa: BLE001  the last line of defence names the bug as one
+    except Exception as e:  # noqa: BLE001  the last line of defence names the bug as one
+        if isinstance(e, BrokenPipeError) and _reader_is_gone():
+            return 141  # as a shell names a process that SIGPIPE ended
         traceback.print_exc()
         print(
             "error: E-BUG this should not happen; finished work is kept; fix: run the same command again, and report the lines above", file=sys.stderr
