@@ -43,6 +43,9 @@ class Wanted:
         parent: the parent run's folder, relative to this one.
         attempts: how often the run was opened.
         artifacts, models: path inside the folder -> hash of the content.
+        datasets: what the run reads, by name; see `dataset`.
+        links: tag -> folder, relative to this one, of the run whose id the tag shall hold.
+        place: the folder itself, absolute: tells a copy of a run from one that was moved.
     """
 
     uri: str
@@ -59,11 +62,14 @@ class Wanted:
     attempts: int = 1
     artifacts: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
+    datasets: dict[str, dict[str, str]] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    place: str = ""
 
 
 @dataclass
 class Shipped:
-    """What MLflow has taken: bytes of the journal, files by hash, status. `replaces` is the id of a run that was deleted there."""
+    """What MLflow has taken: bytes of the journal, files and datasets by hash, status. `replaces` is the id of a run that was deleted there."""
 
     run_id: str | None = None
     replaces: str | None = None
@@ -71,6 +77,16 @@ class Shipped:
     status: str | None = None
     artifacts: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
+    datasets: dict[str, str] = field(default_factory=dict)
+
+
+def dataset(path: Path, sha256: str, use: str, profile: Mapping[str, int]) -> dict[str, str]:
+    """Return a dataset input: where it lies, the hash of its manifest or file, what the run does with it, and counts.
+
+    Example: ``dataset(Path("/runs/demo/prepare"), "ab…", "training", {"num_rows": 900})`` -> {"source": "/runs/demo/prepare", "sha256": "ab…",
+    "use": "training", "profile": '{"num_rows":900}'}.
+    """
+    return {"source": str(path), "sha256": sha256, "use": use, "profile": canonical_json(dict(profile)).decode()}
 
 
 def read_state(folder: Path, kind: type[State]) -> State | None:
@@ -176,14 +192,25 @@ def want(
     params: Mapping[str, Any],
     inputs: dict[str, str],
     parent: Path | None,
+    datasets: Mapping[str, dict[str, str]] | None = None,
+    links: Mapping[str, Path] | None = None,
 ) -> Wanted:
-    """Return the run that `folder` shall have from now on. Identity, start and files of the run it had stay, if that had the same inputs."""
+    """Return the run that `folder` shall have from now on. Identity, start and files of the run it had stay, if that had the same inputs.
+
+    A copy of a folder whose original is still there is another run, which MLflow gets whole.
+    """
     own = {"mlflow.user": _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL", "mlflow.note.content": f"Files: `{folder}`"}
     wanted = Wanted(uri, experiment, name, secrets.token_hex(16), now_ms(), own | clean(tags, TAG_CHARS), clean(params, PARAM_CHARS), inputs)
-    if parent is not None:  # relative, so that a run folder may be moved
-        wanted.parent = Path(os.path.relpath(parent.resolve(), folder.resolve())).as_posix()
+    wanted.place, wanted.datasets = str(folder.resolve()), dict(datasets or {})
+    wanted.parent = None if parent is None else _from(folder, parent)
+    wanted.links = {name: _from(folder, other) for name, other in (links or {}).items()}
     old = read_state(folder, Wanted)
-    if old is not None and old.inputs == inputs:
+    if old is not None and _is_copy(old, folder):
+        shipped = read_state(folder, Shipped) or Shipped()
+        wanted.tags["ernie.copied_from_run"] = str(shipped.run_id)
+        wanted.artifacts, wanted.models = old.artifacts, old.models
+        write_state(folder, Shipped())
+    elif old is not None and old.inputs == inputs:
         wanted.key, wanted.start_time_ms, wanted.attempts = old.key, old.start_time_ms, old.attempts + 1
         wanted.experiment, wanted.artifacts, wanted.models = old.experiment, old.artifacts, old.models
     elif old is not None:
@@ -193,12 +220,28 @@ def want(
     return wanted
 
 
+def _from(folder: Path, other: Path) -> str:
+    """Return `other` as seen from `folder`: relative, so that a run folder may be moved."""
+    return Path(os.path.relpath(other.resolve(), folder.resolve())).as_posix()
+
+
+def _is_copy(old: Wanted, folder: Path) -> bool:
+    if not old.place or Path(old.place) == folder.resolve():
+        return False
+    try:
+        original = read_state(Path(old.place), Wanted)
+    except (OSError, IntegrityError):  # it cannot be read: not ours to judge
+        return False
+    return original is not None and original.key == old.key
+
+
 def all_taken(folder: Path, wanted: Wanted) -> bool:
     """Return whether MLflow has all that `folder` keeps for it."""
     shipped = read_state(folder, Shipped) or Shipped()
     journal = folder / JOURNAL_NAME
     size = journal.stat().st_size if journal.exists() else 0
-    return (shipped.status, shipped.artifacts, shipped.models, shipped.offset) == (wanted.status, wanted.artifacts, wanted.models, size)
+    taken = (shipped.status, shipped.artifacts, shipped.models, shipped.datasets, shipped.offset)
+    return taken == (wanted.status, wanted.artifacts, wanted.models, {name: d["sha256"] for name, d in wanted.datasets.items()}, size)
 
 
 def now_ms() -> int:

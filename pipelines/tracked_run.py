@@ -31,6 +31,8 @@ def open_run(
     params: Mapping[str, Any],
     parent: Run | None = None,
     inputs: Mapping[str, str] | None = None,
+    datasets: Mapping[str, dict[str, str]] | None = None,
+    links: Mapping[str, Path] | None = None,
     say: Say | None = None,
 ) -> Run:
     """Open the run of the step in `folder`: a new one, or the one opened there before. Waits for MLflow at most a minute, then goes on without it.
@@ -43,10 +45,13 @@ def open_run(
         tags, params: any values, nested ones flattened, secrets hidden. Parameters of an existing run stay; a new value becomes the tag ``param.NAME``.
         parent: the workflow's run.
         inputs: hashes of what the step reads; when they changed, journal and run of `folder` are of other work, and a new run replaces them.
+        datasets: what the run reads, by name, see `outbox.dataset`.
+        links: tag -> folder of the run whose id the tag shall hold.
         say: receives warnings, one line each; standard error if None.
     """
     tracking.load_mlflow()
-    wanted = outbox.want(folder, uri, experiment, name, tags, params, dict(inputs or {}), None if parent is None else parent.folder)
+    above = None if parent is None else parent.folder
+    wanted = outbox.want(folder, uri, experiment, name, tags, params, dict(inputs or {}), above, datasets, links)
     run = Run(folder, wanted, say or outbox.to_stderr)
     run.attempt(OPEN_TIMEOUT_S)
     return run
@@ -86,6 +91,11 @@ class Run:
         if self._journal is None:
             self._journal = Journal(self.folder / JOURNAL_NAME)
         self._journal.log(self._wanted.attempts if step is None else step, metrics)
+
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag of the run."""
+        self._wanted.tags |= outbox.clean({name: value}, outbox.TAG_CHARS)
+        write_state(self.folder, self._wanted)
 
     def artifact(self, path: Path) -> None:
         """Have a file inside the step's folder copied to MLflow, under the path it has in the folder."""

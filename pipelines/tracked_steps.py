@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ernie_core.errors import PreemptedError
+from ernie_core.manifest import read_manifest, sha256_of
+from pipelines.lineage import code_tags, step_datasets, step_links, step_tags
 from pipelines.steps import Say, StepContext, flat
 
 ON_RAY = frozenset({"prepare", "pretrain", "finetune"})
@@ -34,14 +36,13 @@ def around_steps(
     """Return what wraps a step that really runs: Ray for the steps that need it (once), a tracked run, its parent (once)."""
     parents: list[Any] = []
 
-    def opened(name: str, folder: Path, tags: dict[str, str], params: dict[str, Any], inputs: dict[str, str]) -> Any:
+    def opened(name: str, folder: Path, tags: dict[str, str], params: dict[str, Any], **more: Any) -> Any:
         from pipelines.tracked_run import open_run
 
         parent = parents[0] if parents else None
         return open_run(
-            uri=tracked.uri, experiment=tracked.experiment, name=name, folder=folder, tags=tags, params=flat(params), parent=parent,
-            inputs=inputs, say=say,
-        )  # fmt: skip
+            uri=tracked.uri, experiment=tracked.experiment, name=name, folder=folder, tags=tags, params=flat(params), parent=parent, say=say, **more
+        )
 
     @contextlib.contextmanager
     def around(context: StepContext) -> Iterator[None]:
@@ -49,16 +50,18 @@ def around_steps(
         from pipelines.ray_train import ray_cluster
 
         if not parents:
-            tags = {"recipe": tracked.name, "step": "workflow"}
-            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params, {}))))
+            tags = {"recipe": tracked.name, "step": "workflow", **code_tags(), "recipe_sha256": sha256_of(tracked.params)}
+            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params))))
         if tracked.cpus and context.name in ON_RAY:
             stack.enter_context(ray_cluster(tracked.cpus))
             tracked.room(context.name)
-        tags = {"recipe": tracked.name, "step": context.name} | {f"parent.{name}": sha for name, sha in context.parent_hashes.items()}
-        with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, context.parent_hashes)) as run:
+        tags = {"recipe": tracked.name, "step": context.name, **step_tags(context, tracked.params)}
+        linked = {"inputs": context.parent_hashes, "datasets": step_datasets(context, tracked.name), "links": step_links(context)}
+        with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, **linked)) as run:
             run.start_shipper()
             context.run = run
             yield
+            run.tag("manifest_sha256", read_manifest(context.folder).sha256)  # what later runs name as their data or parent
             for name in ARTIFACTS:
                 if (context.folder / name).exists():
                     run.artifact(context.folder / name)

@@ -7,6 +7,7 @@ nothing is doubled.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 KEY_TAG, MODEL_TAG = "ernie.run_key", "ernie.model_sha256"
+DIGEST_CHARS = 36  # of a dataset, MLflow's limit
 Say = Callable[[str], None]
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # at its defaults one call to a dead server blocks for 246 s (reliability.md P10)
@@ -46,6 +48,8 @@ def ship(folder: Path, say: Say) -> None:
         assert wanted is not None, folder
         client = _client(wanted.uri)
         run, shipped = _ensure_run(client, folder, wanted, shipped)
+        _ship_links(client, run, folder, wanted, say)
+        _ship_datasets(client, run.info.run_id, folder, wanted, shipped)
         _ship_points(client, folder, run.info.run_id, shipped)
         for path, digest in _unsent_files(folder, wanted.artifacts, shipped.artifacts, say):
             client.log_artifact(run.info.run_id, str(path), None if path.parent == folder else path.parent.relative_to(folder).as_posix())
@@ -85,6 +89,43 @@ def _ensure_run(client: MlflowClient, folder: Path, wanted: Wanted, shipped: Shi
     for i in range(0, max(len(new_tags), len(new_params)), 100):  # MLflow takes 100 a call
         client.log_batch(run.info.run_id, params=new_params[i : i + 100], tags=new_tags[i : i + 100])
     return run, shipped
+
+
+def _ship_links(client: MlflowClient, run: MlflowRun, folder: Path, wanted: Wanted, say: Say) -> None:
+    """Tag the run with the ids of the runs it goes on from, whose own data are shipped first; models that they gave become its inputs."""
+    from mlflow.entities import LoggedModelInput
+
+    for tag, place in wanted.links.items():
+        linked = folder / place
+        theirs = read_state(linked, Wanted)
+        if theirs is None or theirs.uri != wanted.uri:
+            continue  # of another store
+        if linked.resolve().parent == folder.resolve().parent and not outbox.all_taken(linked, theirs):
+            ship(linked, say)
+        run_id = (read_state(linked, Shipped) or Shipped()).run_id
+        if run_id is None or run.data.tags.get(tag) == run_id:
+            continue
+        outputs = client.get_run(run_id).outputs
+        if outputs is not None and outputs.model_outputs:
+            client.log_inputs(run.info.run_id, models=[LoggedModelInput(output.model_id) for output in outputs.model_outputs])
+        client.set_tag(run.info.run_id, tag, run_id)
+
+
+def _ship_datasets(client: MlflowClient, run_id: str, folder: Path, wanted: Wanted, shipped: Shipped) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    new = {name: d for name, d in wanted.datasets.items() if shipped.datasets.get(name) != d["sha256"]}
+    if not new:
+        return
+    client.log_inputs(run_id, [
+        DatasetInput(
+            Dataset(name, d["sha256"][:DIGEST_CHARS], "local", json.dumps({"uri": d["source"]}), profile=d["profile"]),
+            [InputTag("mlflow.data.context", d["use"]), InputTag("sha256", d["sha256"])],
+        )
+        for name, d in new.items()
+    ])  # fmt: skip
+    shipped.datasets |= {name: d["sha256"] for name, d in new.items()}
+    write_state(folder, shipped)
 
 
 def _parent_id(client: MlflowClient, folder: Path) -> str:
