@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ernie_core.manifest import file_sha256, read_manifest, sha256_of
-from pipelines.outbox import WANTED_NAME, dataset
-from pipelines.steps import INPUTS_NAME, StepContext
+from pipelines.outbox import dataset
+from pipelines.run_folder import INPUTS_NAME, WANTED_NAME
+from pipelines.steps import StepContext
 
 _READS = {"prepare": ("import", "preparation"), "pretrain": ("prepare", "pretraining"), "finetune": ("import", "fine-tuning")}
 """Step -> the step whose files are its data, and what it does with them."""
