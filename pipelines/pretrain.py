@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ernie_core.manifest import FileEntry, Manifest, file_sha256, read_manifest, whole, write_manifest
 from ernie_core.model.config import ErnieConfig
 from ernie_core.model.named import fitted
-from ernie_core.object_store import fetch, take_longer
+from ernie_core.object_store import fetch, put, remove, take_longer
 from ernie_core.tasks.base import all_tasks
 from ernie_core.training.retention import complete
 from ernie_core.training.schedule import long_stage, stage_plan
@@ -85,7 +85,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         DivergedError: training met non-finite numbers again and again.
     """
     arguments = rank_arguments(context, prepared=prepared, seed=seed, machine=machine)
-    (context.folder / STOP_NAME).unlink(missing_ok=True)
+    remove(context.folder / STOP_NAME)
     take_longer(context.folder / LOG_NAME)  # so that its old lines are not shown as new
     total = sum(context.settings["iterations"].values())
 
@@ -191,6 +191,7 @@ def _stoppable(folder: Path) -> Iterator[None]:
 
     def stop(number: int, _frame: FrameType | None) -> None:
         (folder / STOP_NAME).touch()
+        threading.Thread(target=put, args=([folder / STOP_NAME],), name="stop", daemon=True).start()  # for ranks on other machines
         signal.signal(number, old[signal.Signals(number)])
 
     for number in old:

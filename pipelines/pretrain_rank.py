@@ -6,13 +6,14 @@ Rank 0 writes the log (the seed's lines), the metrics journal and the checkpoint
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ernie_core.errors import DivergedError, PreemptedError
+from ernie_core.errors import DivergedError, PreemptedError, ResourceError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, canonical_json, disk_errors, write_manifest
 from ernie_core.normalise import NORMALISER_NAME
@@ -32,6 +33,7 @@ from pipelines.ray_train import Host
 from pipelines.run_folder import held
 
 RESULT_NAME, MODEL_FOLDER = "result.json", "model"
+ASK_STORE_S = 10.0
 
 
 def train_rank(arguments: dict[str, Any], worker: Worker, host: Host) -> None:
@@ -57,6 +59,8 @@ def train_rank(arguments: dict[str, Any], worker: Worker, host: Host) -> None:
 
 class _Rank(RankState):
     """One rank at work."""
+
+    ask_at = 0.0
 
     def resume(self) -> None:
         """Go on from the newest good checkpoint, if there is one."""
@@ -93,14 +97,25 @@ class _Rank(RankState):
             )
 
     def _train(self, stage: int, start: int, steps: int) -> Outcome:
-        stop_file, peak = self.folder / STOP_NAME, self.arguments["stages"][stage]["learning_rate"]
+        peak = self.arguments["stages"][stage]["learning_rate"]
         return train(
             self.model, self.watched, self.optimizer, worker=self.worker, start_step=self.step, total_steps=start + steps,
             lr_at=partial(_rate, self.settings, peak, start, steps), loss_weights=self.weights(), clip_norm=self.settings["clip_norm"],
             precision=self.settings["precision"], dropout_seed=self.seed, on_step=self.on_step, save_every=self.machine["save_steps"], save=self.save,
             validate_every=self.settings["validation_steps"], validate=partial(self.validate, stage),
-            should_stop=lambda: stop_file.exists() or self.host.leaving(), health=self.health,
+            should_stop=self.should_stop, health=self.health,
         )  # fmt: skip
+
+    def should_stop(self) -> bool:
+        """Return whether the driver asked to stop, here or, asked every `ASK_STORE_S`, in the run's object store; or this machine is to be taken away."""
+        if (self.folder / STOP_NAME).exists() or self.host.leaving():
+            return True
+        if self.worker.rank or time.monotonic() < self.ask_at:
+            return False
+        self.ask_at = time.monotonic() + ASK_STORE_S
+        with suppress(ResourceError):  # no answer is none
+            return refresh(self.folder / STOP_NAME)
+        return False
 
     def on_step(self, result: StepResult[FeedStep]) -> None:
         """Count, and every `skip_steps` write the log line and the journal."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from ernie_core.manifest import whole as fetched
 from ernie_core.object_store import scratch
 from pipelines import finetune as step
 from pipelines.finetune import finetune
+from pipelines.pretrain import _stoppable
 
 
 @pytest.fixture
@@ -76,3 +80,13 @@ def test_trials_that_one_machine_did_another_goes_on_from(here: Path, s3: S3, tm
     same = {name for name in expected if name.endswith(("results.json", ".npy", "predictions_test.jsonl", "mistakes.html"))}
     assert len(same) > 10
     assert {name: found[name] for name in same} == {name: expected[name] for name in same}
+
+
+def test_a_stop_signal_reaches_the_store(here: Path, s3: S3) -> None:
+    here.mkdir(parents=True)
+    with _stoppable(here):
+        os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + 30
+        while "mine/stop" not in held(s3.bucket("runs")) and time.monotonic() < until:
+            time.sleep(0.05)
+    assert held(s3.bucket("runs")) == {"mine/stop": b""}
