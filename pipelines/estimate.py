@@ -145,9 +145,11 @@ def _step(recipe: Recipe, name: str, used: float) -> StepEstimate:
         trials = _num_trials(recipe.finetune)
         model, vocab_size = _fine_tuned(recipe)
         per_row = TRIAL_S_PER_ROW[_precision("auto")] * slowness(model, 0, 0)
+        ranks = recipe.finetune.workers_per_trial if recipe.workers else 1
+        workers = workers if ranks == 1 else ranks
         seconds = _trial_rows(recipe.finetune) * per_row / workers
         memory += workers * (PROCESS_BYTES + 16 * parameters(model, vocab_size))
-        note = f"{trials} trials, {per_row * 1e3:.1f} ms a training row, {workers} at once"
+        note = f"{trials} trials, {per_row * 1e3:.1f} ms a training row, {workers} {'at once' if ranks == 1 else 'workers each'}"
     done = refresh(run_folder(recipe) / name / MANIFEST_NAME)
     return StepEstimate(name, done, seconds + START_S[name], memory, note)
 

@@ -7,7 +7,8 @@ and inputs are unchanged is not run again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,11 +26,11 @@ from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME
 from pipelines.initial import longest_row, own_folder
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.mistakes import MISTAKES_NAME, Mistakes, mistakes_of, page, read_answers
-from pipelines.ray_train import map_tasks
 from pipelines.results import Arm, best_trial, majority, outcome_words, summary
 from pipelines.steps import Say, StepContext
-from pipelines.trial import Trial, finished, outcomes_of, predictions_name, run_trial
+from pipelines.trial import Trial, finished, outcomes_of, predictions_name
 from pipelines.trial_log import done_line
+from pipelines.trial_ranks import batch_words, run_trials
 
 RESULTS_NAME = "results.json"
 ARMS = ("pretrained", "untrained")
@@ -44,7 +45,7 @@ _OF_A_TRIAL = (
 """Settings of a benchmark that act inside a trial; the others chose its files and the grid."""
 
 
-def finetune(context: StepContext, *, data: Path, model: Path, seed: int, workers: int) -> Manifest:
+def finetune(context: StepContext, *, data: Path, model: Path, seed: int, workers: int, workers_per_trial: int = 1) -> Manifest:
     """Run all trials that are not done, compare the arms, and write `results.json`.
 
     Args:
@@ -52,7 +53,7 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
         data: the import step's folder, which holds `benchmarks/<name>/{train,dev,test}.jsonl`.
         model: of the pretrained arm, a run's or one of transformers; the untrained arm has its shape.
         seed: of the bootstrap's draws.
-        workers: trials at once, each on one thread; 0 = in this process, without Ray.
+        workers, workers_per_trial: see `trial_ranks.run_trials`; every process has one thread.
 
     Raises:
         InputError: a benchmark's file is missing or wrong, or no model is there; found before any trial starts.
@@ -61,7 +62,9 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
     start = own_folder(model, context.folder / START)
     whole(start)
     vocab, longest = start / "vocab.txt", longest_row(start)
-    settings = {name: resolved(name, s, longest, context.say) for name, s in context.settings["benchmarks"].items()}
+    settings = {
+        name: resolved(name, s, longest, context.say, workers_per_trial if workers else 1) for name, s in context.settings["benchmarks"].items()
+    }
     benchmarks = {name: benchmark_of(name, s["custom"]) for name, s in settings.items()}
     _check_heads(settings, benchmarks)
     hashes = _inputs(data, start, vocab, benchmarks)
@@ -84,7 +87,13 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
     rates = {name: sorted(set(settings[name]["learning_rates"])) for name in benchmarks}
     with Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
         total = sum(len(rates[name]) + len(others) for name, _ in pairs)
-        runner = _Runner(context.say, workers, bar, total, {name: b.metric.name for name, b in benchmarks.items()})
+        runner = _Runner(
+            context.say,
+            partial(run_trials, workers=workers, workers_per_trial=workers_per_trial),
+            bar,
+            total,
+            {name: b.metric.name for name, b in benchmarks.items()},
+        )
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
         chosen = {pair: _best_rate(done, *pair) for pair in pairs}
         done += runner.run([trial(*pair, chosen[pair], s) for pair in pairs for s in others])
@@ -111,14 +120,15 @@ def _mistakes(name: str, benchmark: Benchmark, folder: Path, data: Path, results
     return mistakes_of(benchmark, trial, scored, read_rows(data / "benchmarks" / name / f"{scored}.jsonl", benchmark), answers)
 
 
-def resolved(name: str, settings: Mapping[str, Any], longest: int, say: Say) -> dict[str, Any]:
+def resolved(name: str, settings: Mapping[str, Any], longest: int, say: Say, ranks: int = 1) -> dict[str, Any]:
     """Return a benchmark's settings with its longest row decided, and say how a preset is laid out.
 
     Args:
         name: the recipe's entry.
         settings: its settings.
         longest: tokens of the longest row that the model was trained on.
-        say: receives the resolved preset.
+        say: receives the resolved preset, and how batches lie over several workers.
+        ranks: workers of a trial.
 
     Raises:
         RecipeError: E-BENCH-LENGTH, an explicit `max_seq_len` is longer.
@@ -135,8 +145,10 @@ def resolved(name: str, settings: Mapping[str, Any], longest: int, say: Say) -> 
         shorter = "" if length == preset.max_seq_len else f" (the preset's {preset.max_seq_len} is beyond what was trained)"
         say(
             f"fine-tune: {name} as {settings['preset']}: learning rate {', '.join(map(str, settings['learning_rates']))} {settings['schedule']}, "
-            f"{settings['epochs']} epochs, {settings['batch_size']} rows a batch (per device {settings['batch_size']} x 1 device), rows of {length} tokens{shorter}"
+            f"{settings['epochs']} epochs, {batch_words(settings['batch_size'], ranks)}, rows of {length} tokens{shorter}"
         )
+    elif ranks > 1:
+        say(f"fine-tune: {name}: {batch_words(settings['batch_size'], ranks)}")
     return {**settings, "max_seq_len": length}
 
 
@@ -163,8 +175,10 @@ def _columns() -> list[ProgressColumn]:
 class _Runner:
     """Runs trials that are not done, and counts them on the bar."""
 
-    def __init__(self, say: Say, workers: int, bar: Progress, total: int, metrics: Mapping[str, str]) -> None:
-        self.say, self.workers, self.bar, self.metrics = say, workers, bar, metrics
+    def __init__(
+        self, say: Say, work: Callable[[Sequence[Trial]], Iterable[dict[str, Any]]], bar: Progress, total: int, metrics: Mapping[str, str]
+    ) -> None:
+        self.say, self.work, self.bar, self.metrics = say, work, bar, metrics
         self.shown = bar.add_task("trials", total=total)
 
     def run(self, trials: Sequence[Trial]) -> list[Done]:
@@ -174,7 +188,7 @@ class _Runner:
         waiting = [t for t in trials if t.folder not in found]
         if found and waiting:
             self.say(f"fine-tune: {len(found)} of {len(trials)} trials were done before")
-        for result in map_tasks(run_trial, waiting, self.workers) if waiting else ():
+        for result in self.work(waiting) if waiting else ():
             whole(Path(result["folder"]))  # another machine may have made it
             found[result["folder"]] = result
             self.bar.update(self.shown, advance=1)

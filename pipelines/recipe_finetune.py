@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ernie_core.benchmarks.custom_form import UNSAID
-from pipelines.recipe_base import PRECISION_WORDS, REMOVED, Name, OnDisk, Package, Positive, Precision, Rate, Settings, Share
+from pipelines.recipe_base import PRECISION_WORDS, REMOVED, Name, OnDisk, Package, Positive, Precision, Rate, Settings, Share, free
 
 
 class Custom(Settings):
@@ -93,6 +93,10 @@ class Finetune(Settings):
         None, description="a model to fine-tune instead of the recipe's own: a run, its pretrain/model, or a folder of Hugging Face's transformers"
     )
     seeds: Annotated[list[int], Field(min_length=1)] = Field([1, 2, 3], description="random seeds of the trials")
+    workers_per_trial: Positive = free(
+        1,
+        "processes that one trial is spread over; with several, trials follow each other; another count reads the same batches, its sums round differently",
+    )
     benchmarks: Annotated[dict[Name, BenchmarkSettings], Field(min_length=1)] = Field(description="data sets to fine-tune on")
 
     @model_validator(mode="before")

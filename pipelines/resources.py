@@ -15,13 +15,23 @@ Bundle = Mapping[str, float]
 
 
 def bundles_of(recipe: Recipe, step: str) -> list[dict[str, float]]:
-    """Return what a step must have at once, a bundle for each process: all ranks of pretraining, one process of the others.
+    """Return what a step must have at once, a bundle for each process: all ranks of pretraining or of a trial, one process of preparation.
 
     Example: pretraining with ``workers: 2, threads: 4`` and ``gpus_on_demand: true`` -> ``[{"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}]``.
     """
-    ranks, threads = (recipe.pretrain.workers, recipe.pretrain.threads) if step == "pretrain" and recipe.pretrain else (1, 1)
+    ranks, threads = 1, 1
+    if step == "pretrain" and recipe.pretrain:
+        ranks, threads = recipe.pretrain.workers, recipe.pretrain.threads
+    elif step == "finetune" and recipe.finetune:
+        ranks = recipe.finetune.workers_per_trial
     gpu = {"GPU": 1.0} if recipe.gpus_on_demand and step != "prepare" else {}
     return [{"CPU": float(threads), **gpu} for _ in range(ranks)]
+
+
+def cpus_of(recipe: Recipe) -> int:
+    """Return the CPUs that a local cluster for the whole recipe must have; 0 = none is needed."""
+    needed = [sum(int(bundle["CPU"]) for bundle in bundles_of(recipe, step)) for step in ("pretrain", "finetune")]
+    return max(recipe.workers, *needed) if recipe.workers else 0
 
 
 def wait_for_step(recipe: Recipe, say: Say, step: str) -> None:

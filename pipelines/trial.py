@@ -19,6 +19,7 @@ from ernie_core.errors import IntegrityError
 from ernie_core.failpoints import failpoint
 from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, fetch_others, read_manifest, verified_path, whole, write_manifest
 from ernie_core.object_store import refresh, remove
+from ernie_core.training.worker import Worker
 from pipelines.trial_log import evaluation_line
 
 RESULT_NAME, OUTCOMES_NAME, LOG_NAME = "result.json", "outcomes.npy", "trial.log"
@@ -66,8 +67,8 @@ class Trial:
         }
 
 
-def run_trial(trial: Trial) -> dict[str, Any]:
-    """Train one trial on one thread, commit it, and return its result.
+def run_trial(trial: Trial, worker: Worker | None = None) -> dict[str, Any]:
+    """Train one trial on one thread, commit it, and return its result; of several ranks, the first commits, and the others return {}.
 
     One thread whatever the machine: another count rounds differently, so results would depend on how many trials run at once.
 
@@ -101,8 +102,11 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         model_folder=Path(trial.model), pretrained=trial.arm == "pretrained", benchmark=benchmark, pad_id=tokenizer.vocab.pad_id,
         data=encoded | {f"{name}/{s}": e for name, held in theirs.items() for s, e in held.items()},
         seed=trial.seed, threads=1, settings=finetune.Settings(learning_rate=trial.learning_rate, **settings),
-        on_evaluation=_logged(trial, {"": benchmark, **guests}, {"": encoded, **theirs}, len(encoded["train"].samples), _labelled(read, visiting)),
+        on_evaluation=_logged(trial, {"": benchmark, **guests}, {"": encoded, **theirs}, len(encoded["train"].samples), _labelled(read, visiting))
+        if worker is None or worker.rank == 0 else lambda *_: None, worker=worker,
     )  # fmt: skip
+    if worker is not None and worker.rank:
+        return {}
     mine = _measured(benchmark, examples["train"], examples, encoded, found.outputs, "")
     others = {name: _measured(guest, examples["train"], visiting[name], theirs[name], found.outputs, f"{name}/") for name, guest in guests.items()}
     result = {

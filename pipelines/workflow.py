@@ -18,7 +18,7 @@ from pipelines.filelists import filelist_step
 from pipelines.inputs import check_inputs
 from pipelines.recipe_base import results_settings
 from pipelines.recipe_schema import Recipe
-from pipelines.resources import wait_for_step
+from pipelines.resources import cpus_of, wait_for_step
 from pipelines.run_folder import check_space
 from pipelines.steps import Say, Step, StepContext, run_steps
 
@@ -160,7 +160,14 @@ def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
 
         assert recipe.finetune is not None
         model = context.parents["pretrain"] / "model" if recipe.finetune.model is None else Path(recipe.finetune.model).resolve()
-        return finetune(context, data=context.parents["import"], model=model, seed=recipe.seed, workers=recipe.workers)
+        return finetune(
+            context,
+            data=context.parents["import"],
+            model=model,
+            seed=recipe.seed,
+            workers=recipe.workers,
+            workers_per_trial=recipe.finetune.workers_per_trial,
+        )
 
     return run
 
@@ -197,7 +204,7 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
     uri = tracking_uri(recipe.root, recipe.tracking.uri)
     check_inputs(recipe)
     folder = run_folder(recipe)
-    cpus = max(recipe.workers, recipe.pretrain.workers * recipe.pretrain.threads if recipe.pretrain else 1) if recipe.workers else 0
+    cpus = cpus_of(recipe)
     tracked = Tracked(recipe.name, recipe.tracking.experiment, uri, results_settings(recipe), cpus, functools.partial(wait_for_step, recipe, say))
     with contextlib.ExitStack() as stack:
         around = around_steps(tracked, folder, say, stack)

@@ -1,4 +1,4 @@
-"""Real ranks of pretraining, without Ray: a tiny prepared corpus, `train_rank` in fresh processes over gloo, and ways to end them."""
+"""Real ranks of pretraining, or of a trial, without Ray: a tiny prepared corpus, `train_rank` in fresh processes over gloo, and ways to end them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipelines import rank_state
 from pipelines.pretrain import Machine, rank_arguments
 from pipelines.pretrain_rank import RESULT_NAME, train_rank
 from pipelines.rank_state import CHECKPOINTS, LOG_NAME
-from pipelines.ray_train import LocalHost
+from pipelines.ray_train import LocalHost, TrainFunction
 from pipelines.recipe import load_recipe
 from pipelines.recipe_base import results_settings
 from pipelines.steps import StepContext
@@ -86,13 +86,14 @@ class Group:
         victim: int = 0,
         before: Callable[[int], None] | None = None,
         wait_s: float = 20.0,
+        train: TrainFunction = train_rank,
     ) -> None:
         self.folder = Path(given["folder"])
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         meeting = self.folder / f"meeting-{os.urandom(4).hex()}"
         self.ranks = [
-            context.Process(target=_rank, args=(dict(given), rank, world, meeting, failpoint if rank == victim else "", before, wait_s))
+            context.Process(target=_rank, args=(dict(given), rank, world, meeting, failpoint if rank == victim else "", before, wait_s, train))
             for rank in range(world)
         ]
         for process in self.ranks:
@@ -122,7 +123,16 @@ class Group:
             time.sleep(0.002)
 
 
-def _rank(given: dict[str, Any], rank: int, world: int, meeting: Path, failpoint: str, before: Callable[[int], None] | None, wait_s: float) -> None:
+def _rank(
+    given: dict[str, Any],
+    rank: int,
+    world: int,
+    meeting: Path,
+    failpoint: str,
+    before: Callable[[int], None] | None,
+    wait_s: float,
+    train: TrainFunction,
+) -> None:
     os.environ |= {"ERNIE_FAILPOINT": failpoint, "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
     rank_state.matmul_peak = lambda *_: 1.0  # a second at every start, and no part of the training
@@ -131,7 +141,7 @@ def _rank(given: dict[str, Any], rank: int, world: int, meeting: Path, failpoint
     if world > 1:
         distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=wait_s))
     try:
-        train_rank(given, GroupWorker() if world > 1 else LocalWorker(torch.device("cpu")), LocalHost())
+        train(given, GroupWorker() if world > 1 else LocalWorker(torch.device("cpu")), LocalHost())
     except ErnieError as e:
         (Path(given["folder"]) / f"error-{rank}").write_text(str(e), encoding="utf-8")
         os._exit(e.exit_code)

@@ -27,7 +27,7 @@ from ernie_core.training.optim import adamw
 from ernie_core.training.precision import autocast, resolve
 from ernie_core.training.schedule import learning_rate
 from ernie_core.training.trial_feed import TASK_ID, TrialFeed
-from ernie_core.training.worker import LocalWorker
+from ernie_core.training.worker import LocalWorker, Worker
 
 ADAM_BETA2 = 0.98
 CLIP_NORM = 1.0
@@ -90,12 +90,16 @@ class TrialResult:
     rows_per_s: float
 
 
-def predict(model: ErnieForBenchmark, rows: Rows, *, pad_id: int, precision: str) -> Outputs:
-    """Return logits in the order of `rows`: float32[n, C], or float32[N, C] for every token where the head reads each; rows are read sorted by length."""
+def predict(model: ErnieForBenchmark, rows: Rows, *, pad_id: int, precision: str, worker: Worker | None = None) -> Outputs:
+    """Return logits in the order of `rows`: float32[n, C], or float32[N, C] for every token where the head reads each; rows are read sorted by length.
+
+    Each rank reads its share of the batches; every rank gets the logits of all, which follow from the rows alone.
+    """
+    worker = worker or LocalWorker()
     device = next(model.parameters()).device
     order = np.argsort(rows.lengths, kind="stable")
     out = np.zeros((rows.num_tokens if model.reads_tokens else len(rows), model.output.out_features), dtype=np.float32)
-    for part in split_rows(rows.lengths[order], EVAL_TOKENS):
+    for part in split_rows(rows.lengths[order], EVAL_TOKENS)[worker.rank :: worker.world]:
         batch = collate(rows.take(order[part]), None, task_id=TASK_ID, pad_id=pad_id)
         with autocast(precision, device):
             logits = model.predict(TorchBatch.from_numpy(batch, device))
@@ -105,7 +109,11 @@ def predict(model: ErnieForBenchmark, rows: Rows, *, pad_id: int, precision: str
             continue
         for i, row in enumerate(order[part]):
             out[rows.offsets[row] : rows.offsets[row + 1]] = found[i, : batch.lengths[i]]
-    return out
+    if worker.world == 1:
+        return out
+    whole = torch.from_numpy(out).to(device)
+    worker.all_reduce_sum(whole)  # each place is filled by one rank, and 0 on the others
+    return np.asarray(whole.cpu().numpy())
 
 
 def run_trial(
@@ -119,6 +127,7 @@ def run_trial(
     settings: Settings,
     threads: int,
     on_evaluation: Callable[[int, str, Outputs, float], None] = lambda *_: None,
+    worker: Worker | None = None,
 ) -> TrialResult:
     """Fine-tune on "train", evaluate on "dev" along the way, and on every other subset once, with the weights of the best evaluation.
 
@@ -135,15 +144,16 @@ def run_trial(
         settings: how to train.
         threads: CPU threads while this runs; bits depend on it.
         on_evaluation: told (step, subset, outputs, seconds) of each evaluation along the way and at the end, there with the best step.
+        worker: this rank; None = the only one. All ranks give the same result; where there are several, `settings.precision` is not "auto".
     """
-    worker = LocalWorker()
+    worker = worker or LocalWorker()
     rows = {name: Rows.from_samples(encoded.samples, encoded.token_labels) for name, encoded in data.items()}
     model = _start(model_folder, benchmark, rows["train"].labels, seed, settings, pretrained=pretrained).to(worker.device)
     precision = resolve(settings.precision)
-    feed = TrialFeed(rows["train"], settings.batch_size, seed, pad_id, data["train"].values)
+    feed = TrialFeed(rows["train"], settings.batch_size, seed, pad_id, data["train"].values, rank=worker.rank, world=worker.world)
     total_steps = settings.epochs * feed.steps_per_epoch
     best, clock = _Best(model, settings.patience), _Clock()
-    evaluate = _Evaluator(model, rows, pad_id, precision, on_evaluation)
+    evaluate = _Evaluator(model, rows, pad_id, precision, on_evaluation, worker)
     choosing = CHOOSING if CHOOSING in data else "dev"
 
     def validate(step: int) -> None:
@@ -156,7 +166,7 @@ def run_trial(
             done = train(
                 model, feed, adamw(model, weight_decay=settings.weight_decay, beta2=ADAM_BETA2, layer_decay=settings.layer_decay), worker=worker,
                 start_step=0, total_steps=total_steps, lr_at=_rates(settings, total_steps), loss_weights={BENCHMARK: 1.0}, clip_norm=CLIP_NORM, precision=precision,
-                dropout_seed=key(seed, "fine-tuning"), on_step=lambda result: clock.count(len(result.feed.batches[0].lengths)),
+                dropout_seed=key(seed, "fine-tuning"), on_step=lambda result: clock.count(len(result.feed.global_sample_ids)),
                 save_every=0, save=lambda _step, _stop: None, should_stop=lambda: best.given_up,
                 validate_every=-(-total_steps // settings.eval_times), validate=validate,
             )  # fmt: skip
@@ -184,11 +194,12 @@ class _Evaluator:
     pad_id: int
     precision: str
     on_evaluation: Callable[[int, str, Outputs, float], None]
+    worker: Worker
 
     def __call__(self, step: int, subset: str) -> Outputs:
         """Return what the model gives for the rows of `subset`; `step` is told alone."""
         begun = time.perf_counter()
-        found = predict(self.model, self.rows[subset], pad_id=self.pad_id, precision=self.precision)
+        found = predict(self.model, self.rows[subset], pad_id=self.pad_id, precision=self.precision, worker=self.worker)
         self.on_evaluation(step, subset, found, time.perf_counter() - begun)
         return found
 

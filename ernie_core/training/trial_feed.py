@@ -1,4 +1,4 @@
-"""What each step of a fine-tuning trial consumes: rows of similar length, in an order that follows from the seed."""
+"""What each step of a fine-tuning trial consumes: rows of similar length, in an order that follows from the seed; of each batch every rank its slice."""
 
 from __future__ import annotations
 
@@ -36,22 +36,21 @@ def epoch_batches(lengths: NDArray[np.integer[Any]], batch_size: int, seed: int,
 
 @dataclass(frozen=True)
 class TrialStep:
-    """The one micro-batch of a step."""
+    """This rank's micro-batch of a step, none where its slice is empty; and uint64[n], the ids of all ranks' rows."""
 
     batches: list[Batch]
+    global_sample_ids: NDArray[np.uint64]
     task: str = "fine-tuning"
-
-    @property
-    def global_sample_ids(self) -> NDArray[np.uint64]:
-        """The batch's own."""
-        return self.batches[0].sample_ids
 
 
 class TrialFeed:
-    """Batches of step 0, 1, 2, … of a trial."""
+    """Batches of step 0, 1, 2, … of a trial: of `batch_size` rows over all of `world` ranks, cut into as many contiguous slices."""
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int, pad_id: int, values: NDArray[np.float32] | None = None) -> None:
+    def __init__(
+        self, rows: Rows, batch_size: int, seed: int, pad_id: int, values: NDArray[np.float32] | None = None, *, rank: int = 0, world: int = 1
+    ) -> None:
         self.rows, self.batch_size, self.seed, self.pad_id, self.values = rows, batch_size, seed, pad_id, values
+        self.rank, self.world = rank, world
         self.epoch, self._left = -1, list[NDArray[np.int64]]()
 
     @property
@@ -60,10 +59,13 @@ class TrialFeed:
         return -(-len(self.rows) // self.batch_size)
 
     def next(self) -> TrialStep:
-        """Return the next batch; epochs follow each other without end."""
+        """Return this rank's slice of the next batch; epochs follow each other without end."""
         if not self._left:
             self.epoch += 1
             self._left = epoch_batches(self.rows.lengths, self.batch_size, self.seed, self.epoch)
         chosen = self._left.pop(0)
-        batch = collate(self.rows.take(chosen), None, task_id=TASK_ID, pad_id=self.pad_id)
-        return TrialStep([batch if self.values is None else replace(batch, labels=self.values[chosen])])
+        mine, ids = np.array_split(chosen, self.world)[self.rank], self.rows.sample_ids[chosen]
+        if not len(mine):
+            return TrialStep([], ids)
+        batch = collate(self.rows.take(mine), None, task_id=TASK_ID, pad_id=self.pad_id)
+        return TrialStep([batch if self.values is None else replace(batch, labels=self.values[mine])], ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -34,3 +35,25 @@ def test_work_at_which_processes_die_ends_with_a_named_error() -> None:
 
     with pytest.raises(ResourceError, match="E-WORKER-DIED"):
         list(map_tasks(dies, [1], 1))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_a_trial_on_two_workers_of_ray_train_gives_the_result_of_one(tmp_path: Path) -> None:
+    found, said = [], list[str]()
+    for workers in (0, 2):
+        context, arguments, said = toy_step(tmp_path / str(workers), seeds=[1], names=["daily_ner"])
+        context.settings["arms"] = ["pretrained"]
+        for settings in context.settings["benchmarks"].values():
+            settings["learning_rates"] = [3e-3]
+        finetune(context, **{**arguments, "workers": workers}, workers_per_trial=2)
+        found.append(json.loads((context.folder / "results.json").read_bytes())["benchmarks"])
+        assert not list(context.folder.glob("trials/*/checkpoint_manager_snapshot.json"))
+    assert any("16 rows a batch (per device 8 x 2 devices x 1 micro-batch)" in line for line in said)
+    for name, entry in found[0].items():
+        for subset, metrics in entry["arms"]["pretrained"]["scores"].items():
+            for metric, value in metrics.items():
+                assert found[1][name]["arms"]["pretrained"]["scores"][subset][metric]["median"] == pytest.approx(value["median"], rel=1e-4), (
+                    name,
+                    metric,
+                )
