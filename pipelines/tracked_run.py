@@ -15,7 +15,7 @@ from pipelines import outbox, tracking
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.outbox import Shipped, Wanted, read_state, without_user, write_state
 
-SHIP_INTERVAL_S = 5.0
+SHIP_INTERVAL_S, TRIES = 5.0, 3
 OPEN_TIMEOUT_S, FINISH_TIMEOUT_S = 60.0, 30.0  # making a SQLite store takes 3 s, on a busy machine 15; the latter: reliability.md F74
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Say = Callable[[str], None]
@@ -131,7 +131,7 @@ class Run:
     def attempt(self, timeout_s: float) -> bool:
         """Ship now; True if MLflow has everything within `timeout_s` seconds."""
         done: list[bool] = []
-        thread = threading.Thread(target=lambda: done.append(self._attempt()), name="mlflow-attempt", daemon=True)
+        thread = threading.Thread(target=lambda: done.append(any(self._attempt() for _ in range(TRIES))), name="mlflow-attempt", daemon=True)
         thread.start()
         thread.join(timeout_s)
         if thread.is_alive():

@@ -30,9 +30,9 @@ KEY_TAG, MODEL_TAG = "ernie.run_key", "ernie.model_sha256"
 DIGEST_CHARS = 36  # of a dataset, MLflow's limit
 Say = Callable[[str], None]
 _ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # at its defaults one call to a dead server blocks for 246 s (reliability.md P10)
+    # Its default blocks one call to a dead server for 246 s (reliability.md P10); any retry whose first answer was lost makes a second run.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -73,8 +73,11 @@ def _ensure_run(client: MlflowClient, folder: Path, wanted: Wanted, shipped: Shi
     from mlflow.entities import Param, RunTag
 
     experiment_id = _experiment_id(client, wanted)
-    found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{wanted.key}'", max_results=1)
+    found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{wanted.key}'")
+    found.sort(key=lambda run: run.info.run_id != shipped.run_id)
     run = found[0] if found else client.create_run(experiment_id, wanted.start_time_ms, {KEY_TAG: wanted.key}, wanted.name)
+    for late in found[1:]:  # a server that hung has made what we had given up
+        client.delete_run(late.info.run_id)
     if run.info.run_id != shipped.run_id:
         shipped = Shipped(run.info.run_id, replaces=shipped.run_id or shipped.replaces)
         write_state(folder, shipped)
@@ -176,7 +179,9 @@ def _ship_model(client: MlflowClient, run: MlflowRun, folder: Path, name: str, d
         return
     for path in outbox.model_files(folder):
         client.log_model_artifact(model.model_id, str(path))
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    outputs = client.get_run(run.info.run_id).outputs
+    if outputs is None or model.model_id not in {output.model_id for output in outputs.model_outputs}:  # a second time is refused for ever
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 

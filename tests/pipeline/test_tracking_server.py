@@ -1,0 +1,119 @@
+"""Pretraining whose MLflow server dies, hangs or answers wrongly: it goes on, and MLflow has every point once afterwards (F74, tracking under failure)."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from ranks_helper import LONG, prepare
+from server_helper import MlflowServer, arrived, codes, failing_between, found_runs, impatient, journalled, pretrain, wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        return prepare(tmp_path_factory.mktemp("ranks"), patch)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[MlflowServer]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    started = MlflowServer(f"sqlite:///{folder}/mlflow.db", folder)
+    yield started
+    started.close()
+
+
+def complete(uri: str, folder: Path, steps: int = 60) -> bool:
+    """Check that MLflow has one finished run with exactly the journal's points, each once, steps rising."""
+    run = found_runs(uri, folder)["ranks-pretrain"]
+    assert run.info.status == "FINISHED"
+    expected, found = journalled(folder), arrived(uri, run)
+    assert [step for step, _ in expected["train/loss"]] == list(range(1, steps + 1))
+    assert found == expected
+    return all(a < b for points in found.values() for (a, _), (b, _) in itertools.pairwise(points))
+
+
+def test_a_hung_server_holds_nothing_up(recipe: Path, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch)
+
+    def hook(step: int, said: list[str]) -> None:
+        if step == 10:
+            server.signal(signal.SIGSTOP)
+        if step == 40:
+            wait_until(said, "E-TRACKING-DOWN")
+        if step == 50:
+            server.signal(signal.SIGCONT)
+
+    folder, said = pretrain(recipe, tmp_path, server.uri, monkeypatch, hook)
+    assert codes(said)[0] == "E-TRACKING-DOWN"
+    assert complete(server.uri, folder)
+
+
+def test_answers_of_500_lose_and_double_nothing(recipe: Path, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch)
+    with failing_between(server) as (uri, counts):
+        folder, said = pretrain(recipe, tmp_path, uri, monkeypatch)
+        for _ in range(9):
+            said += pretrain(recipe, tmp_path, uri, monkeypatch)[1]
+    assert codes(said)[0] == "E-TRACKING-DOWN"
+    assert {"runs/create", "runs/search", "runs/log-batch", "runs/update", "experiments/get-by-name", "logged-models", "artifacts"} <= set(counts)
+    assert counts["runs/create"] == 2, "a run that was made although the answer was lost is found"
+    assert complete(server.uri, folder)
+    models = MlflowClient(tracking_uri=server.uri).search_logged_models([found_runs(server.uri, folder)["ranks-pretrain"].info.experiment_id])
+    assert [m.name for m in models] == ["ranks-pretrain-model"]
+
+
+def test_killed_and_never_started_again_then_started_while_another_run_trains(
+    recipe: Path, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    killed_at = 0.0
+
+    def kill(step: int, _said: list[str]) -> None:
+        nonlocal killed_at
+        if step == 10:
+            server.signal(signal.SIGKILL)
+            killed_at = time.monotonic()
+
+    first, said = pretrain(recipe, tmp_path / "first", server.uri, monkeypatch, kill)
+    assert time.monotonic() - killed_at < 60, "work waits for a dead server"
+    assert (first / "pretrain" / "manifest.json").exists()
+    assert codes(said).count("E-TRACKING-LATER") == 2, "of the step and of the whole run"
+
+    second, said = pretrain(recipe, tmp_path / "second", server.uri, monkeypatch, lambda step, _: server.start() if step == 30 else None)
+    assert codes(said)[0] == "E-TRACKING-DOWN"
+    assert "E-TRACKING-LATER" not in codes(said)
+    assert complete(server.uri, second)
+
+    said = pretrain(recipe, tmp_path / "first", server.uri, monkeypatch)[1]
+    assert "pretrain: up to date" in said
+    assert complete(server.uri, first)
+    assert {run.info.status for run in found_runs(server.uri, first).values()} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_server_killed_and_started_again_many_times_has_every_point_once(
+    recipe: Path, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    steps = sorted(random.Random(7).sample(range(5, 190), 8))
+
+    def restart(step: int, _said: list[str]) -> None:
+        if step in steps:
+            server.signal(signal.SIGKILL)
+        if step - 5 in steps:
+            server.start()
+
+    folder, said = pretrain(recipe, tmp_path, server.uri, monkeypatch, restart, LONG)
+    assert codes(said).count("E-TRACKING-DOWN") >= 3
+    assert complete(server.uri, folder, 200)
