@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prepare_helper import run_prepare
 
 from corpus_prep.english import MAX_NAME_WORDS, EnglishSegmenter, names
-from corpus_prep.entities import Gazetteer
+from corpus_prep.entities import _RULES, Gazetteer, ruled
 from corpus_prep.languages import entities_of, segmenter_name_of, segmenter_of
 from corpus_prep.sentences import split_sentences
 from corpus_prep.spans import make_sentence
@@ -217,3 +217,10 @@ def test_a_changed_gazetteer_prepares_again_and_another_language_too(corpus: Pat
     assert (tmp_path / "out" / "tables" / "gazetteer.txt").read_bytes() == path.read_bytes()
     assert len(set(facts)) == 3
     assert any("software changed" in line for line in said), said
+
+
+@given(st.text(st.sampled_from("第3年5月.$a7-b@w:/ https://www.x.com may gpt４٣元%在"), max_size=40))
+def test_a_rule_is_found_from_its_first_character_on(text: str) -> None:
+    matches = [(*match.span(), match.lastgroup) for match in _RULES.finditer(text)]
+    letters = range(len(text) + 1)  # every character a word
+    assert list(ruled(text, letters)) == [(start, end) for start, end, name in matches if end - start > 1 or name in ("url", "model")]
