@@ -19,19 +19,24 @@ NUM_BINS = 16
 
 @dataclass
 class Stats:
-    """Figures of some rows: how many, their tokens, [UNK] among these, rows (or scored tokens) of each class, and every row's length."""
+    """Figures of some rows: how many, their tokens, [UNK] among these, rows (or scored tokens) of each class, and every row's length, in parts."""
 
     rows: int = 0
     tokens: int = 0
     unknown: int = 0
     classes: Counter[int] = field(default_factory=Counter)
-    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    parts: list[NDArray[np.int64]] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Return every row's length, int64[rows]."""
+        return np.concatenate([np.zeros(0, np.int64), *self.parts])
 
     def add(self, other: Stats) -> None:
         """Add the figures of other rows."""
         self.rows, self.tokens, self.unknown = self.rows + other.rows, self.tokens + other.tokens, self.unknown + other.unknown
-        self.classes += other.classes
-        self.lengths = np.concatenate([self.lengths, other.lengths])
+        self.classes.update(other.classes)
+        self.parts += other.parts
 
 
 def shard_stats(folder: Path, manifest: Manifest, vocab: Vocab, task: str, subset: str, encoding: str) -> dict[str, Stats]:
@@ -47,7 +52,7 @@ def shard_stats(folder: Path, manifest: Manifest, vocab: Vocab, task: str, subse
         scored = rows.token_labels.get(task, rows.labels)
         classes = Counter(dict(zip(*(a.tolist() for a in np.unique(scored[scored >= 0], return_counts=True)), strict=True)))
         unknown = int(np.count_nonzero(rows.token_ids == vocab.unk_id))
-        found.setdefault(shards.shard_of(group), Stats()).add(Stats(len(rows), rows.num_tokens, unknown, classes, rows.lengths))
+        found.setdefault(shards.shard_of(group), Stats()).add(Stats(len(rows), rows.num_tokens, unknown, classes, [rows.lengths]))
     return found
 
 

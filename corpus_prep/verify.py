@@ -46,6 +46,7 @@ def _verify_subset(folder: Path, manifest: Manifest, vocab: Vocab, task: str, su
     check = partial(_check, vocab=vocab, task=task, options=manifest.settings.get("tasks", {}).get(task, {}))
     first, *others = (ShardSet.open(folder, manifest, task, subset, encoding, check=check) for encoding in encodings)
     held: dict[str, list[Rows]] = {}
+    entries = {str(e.facts["shard"]): e for e in manifest.files if "shard" in e.facts}
     tokens = 0
     for group in range(first.num_groups):
         rows = first.read_group(group)
@@ -55,17 +56,16 @@ def _verify_subset(folder: Path, manifest: Manifest, vocab: Vocab, task: str, su
         shard = first.shard_of(group)
         held.setdefault(shard, []).append(rows)
         if group + 1 == first.num_groups or first.shard_of(group + 1) != shard:
-            _check_content(Rows.concat(held.pop(shard)), shard, manifest, folder)
+            _check_content(Rows.concat(held.pop(shard)), entries[shard], folder)
     return first.num_rows, tokens
 
 
-def _check_content(rows: Rows, shard: str, manifest: Manifest, folder: Path) -> None:
-    entry = next(e for e in manifest.files if e.facts.get("shard") == shard)
+def _check_content(rows: Rows, entry: FileEntry, folder: Path) -> None:
     facts = {"rows": len(rows), "tokens": rows.num_tokens, "content_sha256": rows.content_sha256()}
     for name, found in facts.items():
         if entry.facts[name] != found:
             raise IntegrityError(
-                "E-SHARD-CONTENT", f"{name} of a shard differ from the manifest", where=str(folder / shard), expected=str(entry.facts[name]),
+                "E-SHARD-CONTENT", f"{name} of a shard differ from the manifest", where=str(folder / entry.facts["shard"]), expected=str(entry.facts[name]),
                 found=str(found), fix=_FIX,
             )  # fmt: skip
 

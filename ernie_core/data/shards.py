@@ -132,7 +132,7 @@ class ShardSet:
         self._shards = list(entries)
         self._lengths = list(lengths)
         self._cache: OrderedDict[int, Rows] = OrderedDict()
-        self._cache_bytes = cache_bytes
+        self._cache_bytes, self._held_bytes = cache_bytes, 0
         self._groups = [(s, i) for s, entry in enumerate(entries) for i in range(len(entry.facts["group_rows"]))]
         self._bounds = [np.cumsum([0, *e.facts["group_rows"]]) for e in entries]
         self._bases = np.array([key(e.facts["content_sha256"], e.facts["task"]) for e in entries], dtype=np.uint64)
@@ -240,8 +240,9 @@ class ShardSet:
 
     def _remember(self, group: int, rows: Rows) -> None:
         self._cache[group] = rows
-        while len(self._cache) > 1 and sum(_size_bytes(r) for r in self._cache.values()) > self._cache_bytes:
-            self._cache.popitem(last=False)
+        self._held_bytes += _size_bytes(rows)
+        while len(self._cache) > 1 and self._held_bytes > self._cache_bytes:
+            self._held_bytes -= _size_bytes(self._cache.popitem(last=False)[1])
 
     def gather(self, groups: NDArray[np.integer], rows: NDArray[np.integer]) -> Rows:
         """Return row rows[k] of group groups[k] for each k, in that order (int[n] each)."""
