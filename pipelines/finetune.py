@@ -31,6 +31,7 @@ from pipelines.steps import Say, StepContext
 from pipelines.trial import Trial, finished, outcomes_of, predictions_name
 from pipelines.trial_log import done_line
 from pipelines.trial_ranks import batch_words, run_trials
+from pipelines.trial_runs import TrialRuns
 
 RESULTS_NAME = "results.json"
 ARMS = ("pretrained", "untrained")
@@ -85,15 +86,11 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
     pairs = [(name, arm) for name, benchmark in benchmarks.items() if not benchmark.trained_by for arm in arms]
     first, *others = dict.fromkeys(context.settings["seeds"])
     rates = {name: sorted(set(settings[name]["learning_rates"])) for name in benchmarks}
-    with Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
+    runs = TrialRuns(context, {name: b.metric.name for name, b in benchmarks.items()}, {name: f["rows"] for name, f in facts.items()})
+    with runs, Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
         total = sum(len(rates[name]) + len(others) for name, _ in pairs)
-        runner = _Runner(
-            context.say,
-            partial(run_trials, workers=workers, workers_per_trial=workers_per_trial),
-            bar,
-            total,
-            {name: b.metric.name for name, b in benchmarks.items()},
-        )
+        work = partial(run_trials, workers=workers, workers_per_trial=workers_per_trial)
+        runner = _Runner(context.say, work, bar, total, runs, max(1, workers) if workers_per_trial == 1 else 1)
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
         chosen = {pair: _best_rate(done, *pair) for pair in pairs}
         done += runner.run([trial(*pair, chosen[pair], s) for pair in pairs for s in others])
@@ -103,6 +100,7 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
         found = {arm: _arm(host, arm, chosen[host, arm], done, name if benchmark.trained_by else "") for arm in arms}
         results["benchmarks"][name] = summary(benchmark, facts[name], found, seed)
         context.say(f"fine-tune: {name} {outcome_words(results['benchmarks'][name])}")
+    runs.finish(results)
     _journal(context.folder, results, done)
     entry = atomic_write(context.folder / RESULTS_NAME, json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")
     scored = {name: b for name, b in benchmarks.items() if results["benchmarks"][name]["scored"]}
@@ -176,9 +174,9 @@ class _Runner:
     """Runs trials that are not done, and counts them on the bar."""
 
     def __init__(
-        self, say: Say, work: Callable[[Sequence[Trial]], Iterable[dict[str, Any]]], bar: Progress, total: int, metrics: Mapping[str, str]
+        self, say: Say, work: Callable[[Sequence[Trial]], Iterable[dict[str, Any]]], bar: Progress, total: int, runs: TrialRuns, at_once: int
     ) -> None:
-        self.say, self.work, self.bar, self.metrics = say, work, bar, metrics
+        self.say, self.work, self.bar, self.runs, self.at_once = say, work, bar, runs, at_once
         self.shown = bar.add_task("trials", total=total)
 
     def run(self, trials: Sequence[Trial]) -> list[Done]:
@@ -188,12 +186,20 @@ class _Runner:
         waiting = [t for t in trials if t.folder not in found]
         if found and waiting:
             self.say(f"fine-tune: {len(found)} of {len(trials)} trials were done before")
-        for result in self.work(waiting) if waiting else ():
+        by_folder = {t.folder: t for t in trials}
+        for folder, result in found.items():
+            self.runs.end(by_folder[folder], result)
+        for trial in waiting[: self.at_once]:
+            self.runs.begin(trial)
+        for started, result in enumerate(self.work(waiting) if waiting else (), self.at_once):
             whole(Path(result["folder"]))  # another machine may have made it
             found[result["folder"]] = result
+            self.runs.end(by_folder[result["folder"]], result)
+            for trial in waiting[started : started + 1]:  # the place of the one that ended
+                self.runs.begin(trial)
             self.bar.update(self.shown, advance=1)
             task = self.bar.tasks[self.shown]
-            self.say(done_line(result, self.metrics[Path(result["folder"]).name.split("-")[0]], int(task.completed), int(task.total or 0)))
+            self.say(done_line(result, self.runs.metrics[Path(result["folder"]).name.split("-")[0]], int(task.completed), int(task.total or 0)))
         return [(t, found[t.folder]) for t in trials]
 
 
@@ -263,13 +269,10 @@ def _arm(name: str, arm: str, rate: float, done: Sequence[Done], guest: str) -> 
 
 
 def _journal(folder: Path, results: dict[str, Any], done: Sequence[Done]) -> None:
-    """Write the curves and figures where tracking finds them."""
+    """Write the figures where tracking finds them; curves stand in the trials' own runs."""
     journal = Journal(folder / JOURNAL_NAME)
     for name, benchmark in results["benchmarks"].items():
         for arm, entry in benchmark["arms"].items():
-            for trial in entry["trials"]:
-                for step, score in trial["dev_curve"]:
-                    _log(journal, step, {f"{name}/{arm}/seed_{trial['seed']}/dev": score})
             figures = {f"{name}/{arm}/{subset}/{m}": v["median"] for subset, metrics in entry["scores"].items() for m, v in metrics.items()}
             speeds = [r["rows_per_s"] for t, r in done if (t.benchmark, t.arm) == (name, arm)]
             speed = {f"perf/{name}/{arm}/rows_per_s": median(speeds)} if speeds else {}

@@ -52,7 +52,7 @@ def left_in_store(run_folder: Path) -> dict[str, int]:
     named = {RUN_NAME, WANTED_NAME, LEASE_NAME}
     for path in held:
         folder, _, name = path.rpartition("/")
-        if name in kept and "/" not in folder:
+        if (name in kept and "/" not in folder) or name == WANTED_NAME:
             named.add(path)
         elif name == MANIFEST_NAME:
             named |= {path, *(f"{folder}/{entry.path}" for entry in read_manifest(run_folder / folder).files)}

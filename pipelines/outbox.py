@@ -244,6 +244,17 @@ def all_taken(folder: Path, wanted: Wanted) -> bool:
     return taken == (wanted.status, wanted.artifacts, wanted.models, {name: d["sha256"] for name, d in wanted.datasets.items()}, size)
 
 
+def is_taken(folder: Path) -> bool:
+    """Return whether `folder` keeps a run and MLflow has all of it."""
+    wanted = read_state(folder, Wanted)
+    return wanted is not None and all_taken(folder, wanted)
+
+
+def children(folder: Path) -> list[Path]:
+    """Return the folders, two below a step's, that keep runs of its parts: groups before trials."""
+    return sorted(path.parent for path in folder.glob(f"*/*/{WANTED_NAME}"))
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 

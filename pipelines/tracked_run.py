@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ernie_core.manifest import file_sha256
+from ernie_core.manifest import MANIFEST_NAME, file_sha256
+from ernie_core.object_store import refresh
 from pipelines import outbox, tracking
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.outbox import Shipped, Wanted, read_state, without_user, write_state
+from pipelines.run_folder import WANTED_NAME
 
 SHIP_INTERVAL_S, TRIES = 5.0, 3
 OPEN_TIMEOUT_S, FINISH_TIMEOUT_S = 60.0, 30.0  # making a SQLite store takes 3 s, on a busy machine 15; the latter: reliability.md F74
@@ -60,7 +62,14 @@ def open_run(
 def ship_rest(folder: Path, say: Say | None = None) -> None:
     """Send what an earlier command could not, of a step that is finished. Does not even load mlflow when there is nothing to send."""
     wanted = read_state(folder, Wanted)
-    if wanted is None or (wanted.status != "RUNNING" and outbox.all_taken(folder, wanted)):
+    if wanted is None:
+        return
+    for child in outbox.children(folder):
+        left = read_state(child, Wanted)
+        if left is not None and left.status == "RUNNING":  # the driver was killed before it ended it; what is whole has a manifest
+            whole = (child / MANIFEST_NAME).exists() or child.parent.name != "trials"
+            _end(child, "FINISHED" if whole else "KILLED", outbox.now_ms())
+    if wanted.status != "RUNNING" and all(outbox.is_taken(place) for place in (folder, *outbox.children(folder))):
         return
     tracking.load_mlflow()
     run = Run(folder, wanted, say or outbox.to_stderr)
@@ -68,6 +77,13 @@ def ship_rest(folder: Path, say: Say | None = None) -> None:
         run.finish("FINISHED")
     else:
         run.attempt(FINISH_TIMEOUT_S)
+
+
+def _end(folder: Path, status: str, end_time_ms: int) -> None:
+    wanted = read_state(folder, Wanted)
+    assert wanted is not None, folder
+    wanted.status, wanted.end_time_ms = status, end_time_ms
+    write_state(folder, wanted)
 
 
 class Run:
@@ -96,6 +112,47 @@ class Run:
         """Set a tag of the run."""
         self._wanted.tags |= outbox.clean({name: value}, outbox.TAG_CHARS)
         write_state(self.folder, self._wanted)
+
+    def child(
+        self,
+        folder: Path,
+        name: str,
+        tags: Mapping[str, Any],
+        params: Mapping[str, Any],
+        *,
+        inputs: dict[str, str],
+        above: Path,
+        datasets: Mapping[str, dict[str, str]] | None = None,
+        links: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Have a run for a part of the step's work, two folders below the step's; arguments as of `open_run`, `above` is its parent's folder."""
+        own = self._wanted
+        refresh(folder / WANTED_NAME)
+        inherited = {k: own.tags[k] for k in ("recipe", "recipe_sha256", "data_sha256", "mlflow.source.git.commit") if k in own.tags}
+        wanted = outbox.want(
+            folder,
+            own.uri,
+            own.experiment,
+            f"{own.tags.get('recipe', own.name)}-{name}",
+            {**inherited, **tags},
+            params,
+            inputs,
+            above,
+            datasets,
+            links,
+        )
+        wanted.start_time_ms = outbox.now_ms() if wanted.attempts == 1 else wanted.start_time_ms
+        write_state(folder, wanted)
+
+    def has_finished(self, folder: Path) -> bool:
+        """Return whether the child in `folder` has ended well."""
+        refresh(folder / WANTED_NAME)
+        wanted = read_state(folder, Wanted)
+        return wanted is not None and wanted.status == "FINISHED"
+
+    def end_child(self, folder: Path, status: str, end_time_ms: int) -> None:
+        """Set a child's final status."""
+        _end(folder, status, end_time_ms)
 
     def artifact(self, path: Path) -> None:
         """Have a file inside the step's folder copied to MLflow, under the path it has in the folder."""
@@ -140,7 +197,7 @@ class Run:
 
     def _attempt(self) -> bool:
         try:
-            tracking.ship(self.folder, self._say)
+            tracking.ship_tree(self.folder, self._say)
         except Exception as e:  # noqa: BLE001  whatever MLflow raises, the work goes on and the folder keeps all
             self._warn(f"{type(e).__name__}: {' '.join(without_user(str(e)).split())[:300]}")
             return False

@@ -68,6 +68,14 @@ def ship(folder: Path, say: Say) -> None:
         write_state(folder, shipped)
 
 
+def ship_tree(folder: Path, say: Say) -> None:
+    """Bring MLflow up to what `folder` and the parts of its work want. Raises whatever MLflow raises."""
+    ship(folder, say)
+    for child in outbox.children(folder):
+        if not outbox.is_taken(child):
+            ship(child, say)
+
+
 def _ensure_run(client: MlflowClient, folder: Path, wanted: Wanted, shipped: Shipped) -> tuple[MlflowRun, Shipped]:
     """Return the run of `folder` with all its tags and parameters, made (and its parent's) if MLflow has none or a deleted one."""
     from mlflow.entities import Param, RunTag

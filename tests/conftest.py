@@ -56,6 +56,7 @@ HEAVY = frozenset(
         "test_shards_command",
         "test_tracking",
         "test_work_s3",
+        "test_trial_runs",
         "test_write_a_task",
     ]
 )
