@@ -128,7 +128,7 @@ class Run:
         """Have a run for a part of the step's work, two folders below the step's; arguments as of `open_run`, `above` is its parent's folder."""
         own = self._wanted
         refresh(folder / WANTED_NAME)
-        inherited = {k: own.tags[k] for k in ("recipe", "recipe_sha256", "data_sha256", "mlflow.source.git.commit") if k in own.tags}
+        inherited: dict[str, Any] = {k: own.tags[k] for k in ("recipe", "recipe_sha256", "data_sha256", "mlflow.source.git.commit") if k in own.tags}
         wanted = outbox.want(
             folder,
             own.uri,
