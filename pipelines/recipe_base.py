@@ -61,7 +61,15 @@ def _checked_model(name: str) -> str:
     return name
 
 
+MAX_NAME_BYTES = 255
+"""Bytes of one name in a path that file systems take."""
+
+
 def _checked_root(root: str) -> str:
+    if not root.isprintable():
+        raise ValueError(f"a folder's name may hold no line feeds or control characters: {root!r}")
+    if longest := [part for part in root.split("/") if len(part.encode()) > MAX_NAME_BYTES]:
+        raise ValueError(f"a folder's name has at most {MAX_NAME_BYTES} bytes: {len(longest[0].encode())}")
     if is_remote(root):
         scratch(root)
     return root

@@ -1,0 +1,126 @@
+"""Security and fault rows that need whole runs or a real server: S1, S13, S18, S20, S23, F41, F42."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import stat
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from jobs.cli import main
+
+ROOT = Path(__file__).parents[2]
+TEXT = ROOT / "tests" / "golden" / "texts" / "documents.jsonl"
+FLOORS = {"ray": "2.56", "torch": "2.10", "pyarrow": "14.0.1", "mlflow": "3.17.2"}
+"""Versions below which a known hole is open (reliability S1)."""
+
+
+def recipe(folder: Path, root: Path) -> Path:
+    """Write a small recipe beside its text."""
+    path = folder / "mine.yaml"
+    settings = {
+        "name": "mine", "root": str(root), "workers": 0,
+        "corpora": {"a": {"reader": "jsonl", "path": str(TEXT), "options": {"text": "text"}}},
+        "prepare": {"tasks": {"knowledge_masking": {}}, "vocab_size": 600},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def prepare(path: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    command = [*before, sys.executable, "-m", "jobs.cli", "run", str(path), "--until", "prepare"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return subprocess.run(command, cwd=path.parent, env=env, capture_output=True, text=True, check=False, timeout=100, umask=0o022)
+
+
+def test_no_version_with_a_known_hole_is_allowed_or_installed() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    floors = {Requirement(line).name: Requirement(line).specifier for line in asked}
+    for name, floor in FLOORS.items():
+        assert Version(version(name)) >= Version(floor), name
+        assert all(Version(s.version) >= Version(floor) for s in floors[name] if s.operator == ">="), name
+
+
+@pytest.mark.slow
+def test_a_run_without_any_network_works_and_leaves_files_for_reading_only_to_others(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    done = prepare(recipe(tmp_path, root), "unshare", "-rn")
+    assert done.returncode == 0, done.stderr
+    assert (root / "mine/prepare/manifest.json").exists()
+    modes = {path.relative_to(tmp_path).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*")}
+    assert len(modes) > 10
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o022} == {}
+    assert not [name for name in modes if ".tmp" in name]
+
+
+@pytest.mark.parametrize("name", ["with space 中文", "emoji 🀄 %23#?", "-dash quote'\"", "n" * 200])
+def test_odd_folder_names_work(tmp_path: Path, name: str) -> None:
+    assert main(["run", str(recipe(tmp_path, tmp_path / name)), "--until", "prepare"]) == 0
+    assert (tmp_path / name / "mine/prepare/manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["new\nline", "n" * 256])
+def test_impossible_folder_names_are_refused(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(recipe(tmp_path, tmp_path / name)), "--until", "prepare"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: E-RECIPE")
+    assert len(said.strip().splitlines()) == 2  # how many problems, and the one
+
+
+def test_no_code_of_ours_ends_rays_processes_of_others() -> None:
+    found = [str(p) for package in ("jobs", "pipelines", "corpus_prep", "ernie_core") for p in (ROOT / package).rglob("*.py")
+             if re.search(r"ray stop|\"ray\", \"stop\"|pkill|killall|0\.0\.0\.0", p.read_text(encoding="utf-8"))]  # fmt: skip
+    assert found == []
+
+
+def answer(port: int, method: str, **headers: str) -> int:
+    """Return the status of a search for experiments."""
+    body = b'{"max_results": 1}' if method == "POST" else None
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search" + ("" if body else "?max_results=1")
+    request = urllib.request.Request(url, data=body, method=method, headers={"Content-Type": "application/json", **headers})
+    try:
+        return int(urllib.request.urlopen(request, timeout=20).status)
+    except urllib.error.HTTPError as e:
+        return e.code
+
+
+def test_the_clusters_mlflow_refuses_other_hosts_and_origins(tmp_path: Path) -> None:
+    commands = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))["head_start_ray_commands"]
+    command = next(c for c in commands if "mlflow server" in c).rpartition("mlflow server")[2].partition(">")[0]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = shlex.split(command.replace("5000", str(port)).replace("/var/lib/ernie", str(tmp_path)).replace("/mnt/ernie", str(tmp_path)))
+    env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen([str(Path(sys.executable).with_name("mlflow")), "server", *flags, "--workers", "1"], env=env, stdout=log, stderr=log,
+                                  start_new_session=True)  # fmt: skip
+    try:
+        end = time.monotonic() + 90
+        while True:
+            try:
+                assert answer(port, "GET") == 200
+                break
+            except OSError:
+                assert time.monotonic() < end, (tmp_path / "log").read_text(encoding="utf-8")
+                time.sleep(0.3)
+        assert answer(port, "GET", Host="evil.example") == 403
+        assert answer(port, "POST", Origin="http://evil.example") == 403
+        assert answer(port, "POST", Origin=f"http://127.0.0.1:{port}") == 200
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=30)
