@@ -5,17 +5,26 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ernie_core.manifest import file_sha256, read_manifest, sha256_of
-from pipelines.outbox import dataset
+from ernie_core.manifest import canonical_json, file_sha256, read_manifest, sha256_of
 from pipelines.run_folder import INPUTS_NAME, WANTED_NAME
 from pipelines.steps import StepContext
 
 _READS = {"prepare": ("import", "preparation"), "pretrain": ("prepare", "pretraining"), "finetune": ("import", "fine-tuning")}
 """Step -> the step whose files are its data, and what it does with them."""
+
+
+def dataset(path: Path, sha256: str, use: str, profile: Mapping[str, int]) -> dict[str, str]:
+    """Return a dataset input: where it lies, the hash of its manifest or file, what the run does with it, and counts.
+
+    Example: ``dataset(Path("/runs/demo/prepare"), "ab…", "training", {"num_rows": 900})`` -> {"source": "/runs/demo/prepare", "sha256": "ab…",
+    "use": "training", "profile": '{"num_rows":900}'}.
+    """
+    return {"source": str(path), "sha256": sha256, "use": use, "profile": canonical_json(dict(profile)).decode()}
 
 
 @functools.cache

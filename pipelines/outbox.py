@@ -43,9 +43,10 @@ class Wanted:
         parent: the parent run's folder, relative to this one.
         attempts: how often the run was opened.
         artifacts, models: path inside the folder -> hash of the content.
-        datasets: what the run reads, by name; see `dataset`.
+        datasets: what the run reads, by name; see `lineage.dataset`.
         links: tag -> folder, relative to this one, of the run whose id the tag shall hold.
         place: the folder itself, absolute: tells a copy of a run from one that was moved.
+        registered: {"name", "folder", "sha256"} of the model to register; {} = none.
     """
 
     uri: str
@@ -65,6 +66,7 @@ class Wanted:
     datasets: dict[str, dict[str, str]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     place: str = ""
+    registered: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,15 +80,7 @@ class Shipped:
     artifacts: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     datasets: dict[str, str] = field(default_factory=dict)
-
-
-def dataset(path: Path, sha256: str, use: str, profile: Mapping[str, int]) -> dict[str, str]:
-    """Return a dataset input: where it lies, the hash of its manifest or file, what the run does with it, and counts.
-
-    Example: ``dataset(Path("/runs/demo/prepare"), "ab…", "training", {"num_rows": 900})`` -> {"source": "/runs/demo/prepare", "sha256": "ab…",
-    "use": "training", "profile": '{"num_rows":900}'}.
-    """
-    return {"source": str(path), "sha256": sha256, "use": use, "profile": canonical_json(dict(profile)).decode()}
+    registered: dict[str, str] = field(default_factory=dict)
 
 
 def read_state(folder: Path, kind: type[State]) -> State | None:
@@ -212,7 +206,7 @@ def want(
         write_state(folder, Shipped())
     elif old is not None and old.inputs == inputs:
         wanted.key, wanted.start_time_ms, wanted.attempts = old.key, old.start_time_ms, old.attempts + 1
-        wanted.experiment, wanted.artifacts, wanted.models = old.experiment, old.artifacts, old.models
+        wanted.experiment, wanted.artifacts, wanted.models, wanted.registered = old.experiment, old.artifacts, old.models, old.registered
     elif old is not None:
         shipped = read_state(folder, Shipped) or Shipped()
         (folder / JOURNAL_NAME).unlink(missing_ok=True)
@@ -240,8 +234,15 @@ def all_taken(folder: Path, wanted: Wanted) -> bool:
     shipped = read_state(folder, Shipped) or Shipped()
     journal = folder / JOURNAL_NAME
     size = journal.stat().st_size if journal.exists() else 0
-    taken = (shipped.status, shipped.artifacts, shipped.models, shipped.datasets, shipped.offset)
-    return taken == (wanted.status, wanted.artifacts, wanted.models, {name: d["sha256"] for name, d in wanted.datasets.items()}, size)
+    taken = (shipped.status, shipped.artifacts, shipped.models, shipped.registered, shipped.datasets, shipped.offset)
+    return taken == (
+        wanted.status,
+        wanted.artifacts,
+        wanted.models,
+        wanted.registered,
+        {name: d["sha256"] for name, d in wanted.datasets.items()},
+        size,
+    )
 
 
 def is_taken(folder: Path) -> bool:

@@ -30,6 +30,7 @@ from pipelines.recipe_prepare import Corpus, Prepare
 class Tracking(Settings):
     uri: str | None = free(None, "MLflow store or server; null: sqlite:///ROOT/mlflow.db")
     experiment: str = free("ernie", "MLflow experiment")
+    register_as: Name | None = free(None, "registered model that the pretrained model becomes the newest version of; needs transformers; null: none")
 
 
 class Model(Settings):

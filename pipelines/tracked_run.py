@@ -47,7 +47,7 @@ def open_run(
         tags, params: any values, nested ones flattened, secrets hidden. Parameters of an existing run stay; a new value becomes the tag ``param.NAME``.
         parent: the workflow's run.
         inputs: hashes of what the step reads; when they changed, journal and run of `folder` are of other work, and a new run replaces them.
-        datasets: what the run reads, by name, see `outbox.dataset`.
+        datasets: what the run reads, by name, see `lineage.dataset`.
         links: tag -> folder of the run whose id the tag shall hold.
         say: receives warnings, one line each; standard error if None.
     """

@@ -59,6 +59,10 @@ def ship(folder: Path, say: Say) -> None:
             _ship_model(client, run, path, f"{wanted.name}-{path.name}", digest)
             shipped.models[path.relative_to(folder).as_posix()] = digest
             write_state(folder, shipped)
+        if wanted.registered != shipped.registered:
+            _ship_registered(client, run, folder, wanted)
+            shipped.registered = wanted.registered
+            write_state(folder, shipped)
         if run.info.status != wanted.status:
             if wanted.status == "RUNNING":
                 client.update_run(run.info.run_id, status="RUNNING")
@@ -191,6 +195,39 @@ def _ship_model(client: MlflowClient, run: MlflowRun, folder: Path, name: str, d
     if outputs is None or model.model_id not in {output.model_id for output in outputs.model_outputs}:  # a second time is refused for ever
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _ship_registered(client: MlflowClient, run: MlflowRun, folder: Path, wanted: Wanted) -> None:
+    """Register the model as a version of its name, once for its content, which the alias "newest" then stands for."""
+    from mlflow.exceptions import MlflowException
+
+    name, place, digest = (wanted.registered[k] for k in ("name", "folder", "sha256"))
+    try:
+        client.create_registered_model(name, description="ERNIE, pretrained: fills [MASK] in text")
+    except MlflowException as e:
+        if e.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = [v for v in client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'") if v.tags.get(MODEL_TAG) == digest]
+    if not found:
+        client.log_artifacts(run.info.run_id, str(folder / place), place)
+        source = f"{run.info.artifact_uri}/{place}"
+        found = [client.create_model_version(name, source, run.info.run_id, {MODEL_TAG: digest}, description=f"of run {wanted.name}")]
+    client.set_registered_model_alias(name, "newest", found[0].version)
+
+
+def save_fill_model(source: Path, target: Path, example: str, requirements: list[str]) -> None:
+    """Save a folder of transformers as an MLflow model: text with one [MASK] in, the likeliest token out."""
+    load_mlflow()
+    import transformers
+    from mlflow.models import ModelSignature
+    from mlflow.transformers import save_model
+    from mlflow.types.schema import ColSpec, Schema
+
+    pipeline = transformers.pipeline(
+        "fill-mask", model=transformers.AutoModelForMaskedLM.from_pretrained(source), tokenizer=transformers.AutoTokenizer.from_pretrained(source)
+    )
+    signature = ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")]))
+    save_model(pipeline, str(target), task="fill-mask", signature=signature, input_example=[example], pip_requirements=requirements)
 
 
 def _unsent_files(folder: Path, wanted: dict[str, str], taken: dict[str, str], say: Say) -> Iterator[tuple[Path, str]]:

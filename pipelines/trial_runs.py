@@ -14,8 +14,8 @@ from typing import Any, Self
 from ernie_core.errors import PreemptedError
 from ernie_core.manifest import sha256_of
 from pipelines.journal import JOURNAL_NAME, Journal
-from pipelines.lineage import step_links
-from pipelines.outbox import dataset, now_ms
+from pipelines.lineage import dataset, step_links
+from pipelines.outbox import now_ms
 from pipelines.steps import StepContext
 from pipelines.trial import Trial
 

@@ -198,10 +198,12 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
         ErnieError: see `run_steps`; whatever a step raises.
     """
     from pipelines.outbox import tracking_uri
+    from pipelines.registered import check_register, register
     from pipelines.tracked_run import ship_rest
     from pipelines.tracked_steps import Tracked, around_steps
 
     uri = tracking_uri(recipe.root, recipe.tracking.uri)
+    check_register(recipe.tracking.register_as)
     check_inputs(recipe)
     folder = run_folder(recipe)
     cpus = cpus_of(recipe)
@@ -211,6 +213,8 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
         done = run_steps(
             steps or steps_of(recipe), folder, say, around=around, new_run=new_run, until=until, check=functools.partial(_check_space, recipe)
         )
+    if recipe.tracking.register_as is not None and "pretrain" in done:
+        register(folder / "pretrain", recipe.tracking.register_as)
     for place in (folder, *(folder / name for name in done)):
         ship_rest(place, say)
     return done
