@@ -180,7 +180,7 @@ def _check_token() -> None:
 
 def _no_cluster(what: str, error: Exception) -> ResourceError:
     return ResourceError(
-        "E-CLUSTER", what, where=os.environ["RAY_API_SERVER_ADDRESS"], found=str(error).splitlines()[0],
+        "E-CLUSTER", what, where=os.environ["RAY_API_SERVER_ADDRESS"], found=(str(error).splitlines() or [type(error).__name__])[0],
         fix="start the cluster (ray up cluster.yaml), let its job server through (ray dashboard cluster.yaml), or give --address",
     )  # fmt: skip
 
@@ -226,10 +226,12 @@ def _follow(client: Any, job: str) -> int:
         asyncio.run(tail())
         while str(client.get_job_status(job)) in _AT_WORK:
             time.sleep(0.5)
+        info = client.get_job_info(job)
     except KeyboardInterrupt:
         print(f"\n{job} goes on", file=sys.stderr)
         return 130
-    info = client.get_job_info(job)
+    except (RuntimeError, OSError) as e:  # the head is gone, or the way to it
+        raise _no_cluster(f"lost the job server while following {job}", e) from e
     print(f"{job}: {str(info.status).lower()}")
     if str(info.status) == "STOPPED":
         return 75

@@ -55,16 +55,19 @@ def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, ever
     from ray.util.placement_group import placement_group, remove_placement_group
 
     group = placement_group([dict(bundle) for bundle in bundles])
-    end = time.monotonic() + wait_s
+    said = time.monotonic()
+    end = said + wait_s
     try:
-        while not group.wait(max(0.1, min(every_s, end - time.monotonic()))):
+        while not group.wait(1):  # Ray cuts this down to whole seconds
             asked, there = _words(bundles), f"{_numbers(ray.available_resources())} free of {_numbers(ray.cluster_resources())}"  # type: ignore[no-untyped-call]
             if time.monotonic() >= end:
                 raise ResourceError(
                     "E-RESOURCES", f"the cluster has no room for {what}", expected=asked, found=there,
                     fix="add nodes, lower workers or threads, or raise resources_wait_s; what is done is kept",
                 )  # fmt: skip
-            say(f"{what}: waits for room: asks {asked}; {there}")
+            if time.monotonic() - said >= every_s:
+                said = time.monotonic()
+                say(f"{what}: waits for room: asks {asked}; {there}")
     finally:
         remove_placement_group(group)
 

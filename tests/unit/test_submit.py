@@ -7,13 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from ernie_core.errors import RecipeError
+from ernie_core.errors import RecipeError, ResourceError
 from jobs.cli import main
-from jobs.submit import PACKAGES, _stage
+from jobs.submit import PACKAGES, _follow, _stage
 from pipelines.portable import check_portable, relative_paths, whole_recipe
 from pipelines.recipe import load_recipe
 from pipelines.resources import bundles_of
@@ -120,3 +121,21 @@ def test_pretraining_asks_for_all_its_ranks_at_once(tmp_path: Path) -> None:
     recipe = load_recipe(tmp_path / "mine.yaml")
     assert bundles_of(recipe, "pretrain") == [{"CPU": 4.0, "GPU": 1.0}] * 2
     assert bundles_of(recipe, "prepare") == [{"CPU": 1.0}]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Request failed with status code 500"), ConnectionError()], ids=["refused", "gone"])
+def test_a_head_that_dies_while_its_job_is_followed_is_said(token: Path, error: Exception) -> None:
+    class Client:
+        """A job server that gives one line, then goes away."""
+
+        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+            """Give a line."""
+            yield f"{job} works\n"
+
+        def get_job_status(self, job: str) -> str:
+            """Fail as Ray's client does without a server."""
+            raise error
+
+    with pytest.raises(ResourceError, match="E-CLUSTER lost the job server while following mine-1") as caught:
+        _follow(Client(), "mine-1")
+    assert caught.value.exit_code == 6
