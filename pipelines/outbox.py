@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from ernie_core.errors import IntegrityError, RecipeError
 from ernie_core.manifest import MANIFEST_NAME, atomic_write, canonical_json, file_sha256, inside, sha256_of, whole
-from ernie_core.object_store import fetch, put, refresh
+from ernie_core.object_store import fetch, home, put, refresh
 from pipelines.journal import JOURNAL_NAME
 from pipelines.run_folder import WANTED_NAME
 
@@ -45,7 +45,7 @@ class Wanted:
         artifacts, models: path inside the folder -> hash of the content.
         datasets: what the run reads, by name; see `lineage.dataset`.
         links: tag -> folder, relative to this one, of the run whose id the tag shall hold.
-        place: the folder itself, absolute: tells a copy of a run from one that was moved.
+        place: the folder itself, absolute or its address in an object store: tells a copy of a run from one that was moved.
         registered: {"name", "folder", "sha256"} of the model to register; {} = none.
     """
 
@@ -195,7 +195,7 @@ def want(
     """
     own = {"mlflow.user": _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL", "mlflow.note.content": f"Files: `{folder}`"}
     wanted = Wanted(uri, experiment, name, secrets.token_hex(16), now_ms(), own | clean(tags, TAG_CHARS), clean(params, PARAM_CHARS), inputs)
-    wanted.place, wanted.datasets = str(folder.resolve()), dict(datasets or {})
+    wanted.place, wanted.datasets = _place(folder), dict(datasets or {})
     wanted.parent = None if parent is None else _from(folder, parent)
     wanted.links = {name: _from(folder, other) for name, other in (links or {}).items()}
     old = read_state(folder, Wanted)
@@ -219,8 +219,13 @@ def _from(folder: Path, other: Path) -> str:
     return Path(os.path.relpath(other.resolve(), folder.resolve())).as_posix()
 
 
+def _place(folder: Path) -> str:
+    """Return what names a folder: its address in an object store, where every machine has it at another path, or its path."""
+    return home(folder) or str(folder.resolve())
+
+
 def _is_copy(old: Wanted, folder: Path) -> bool:
-    if not old.place or Path(old.place) == folder.resolve():
+    if old.place in ("", _place(folder)):
         return False
     try:
         original = read_state(Path(old.place), Wanted)
@@ -235,14 +240,8 @@ def all_taken(folder: Path, wanted: Wanted) -> bool:
     journal = folder / JOURNAL_NAME
     size = journal.stat().st_size if journal.exists() else 0
     taken = (shipped.status, shipped.artifacts, shipped.models, shipped.registered, shipped.datasets, shipped.offset)
-    return taken == (
-        wanted.status,
-        wanted.artifacts,
-        wanted.models,
-        wanted.registered,
-        {name: d["sha256"] for name, d in wanted.datasets.items()},
-        size,
-    )
+    datasets = {name: d["sha256"] for name, d in wanted.datasets.items()}
+    return taken == (wanted.status, wanted.artifacts, wanted.models, wanted.registered, datasets, size)
 
 
 def is_taken(folder: Path) -> bool:

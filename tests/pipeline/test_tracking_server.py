@@ -69,7 +69,8 @@ def test_answers_of_500_lose_and_double_nothing(recipe: Path, server: MlflowServ
     assert {"runs/create", "runs/search", "runs/log-batch", "runs/update", "experiments/get-by-name", "logged-models", "artifacts"} <= set(counts)
     assert counts["runs/create"] == 2, "a run that was made although the answer was lost is found"
     assert complete(server.uri, folder)
-    models = MlflowClient(tracking_uri=server.uri).search_logged_models([found_runs(server.uri, folder)["ranks-pretrain"].info.experiment_id])
+    run = found_runs(server.uri, folder)["ranks-pretrain"].info
+    models = MlflowClient(tracking_uri=server.uri).search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'")
     assert [m.name for m in models] == ["ranks-pretrain-model"]
 
 

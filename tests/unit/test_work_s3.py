@@ -17,7 +17,7 @@ from s3_helper import S3, held
 
 from ernie_core.manifest import whole as fetched
 from ernie_core.object_store import scratch
-from pipelines import finetune as step
+from pipelines import trial_ranks
 from pipelines.finetune import finetune
 from pipelines.pretrain import _stoppable
 
@@ -62,18 +62,18 @@ def test_trials_that_one_machine_did_another_goes_on_from(here: Path, s3: S3, tm
     shutil.rmtree(here)
     done: list[Any] = []
 
-    def dies(trial: Any) -> Any:
+    def dies(trial: Any, *worker: Any) -> Any:
         if done:
             raise KeyboardInterrupt
-        done.append(real(trial))
+        done.append(real(trial, *worker))
         return done[-1]
 
-    real = step.run_trial
-    monkeypatch.setattr(step, "run_trial", dies)
+    real = trial_ranks.run_trial
+    monkeypatch.setattr(trial_ranks, "run_trial", dies)
     with pytest.raises(KeyboardInterrupt):
         finetune(context, **arguments)
     shutil.rmtree(here)
-    monkeypatch.setattr(step, "run_trial", real)
+    monkeypatch.setattr(trial_ranks, "run_trial", real)
     finetune(context, **arguments)
     assert any("trials were done before" in line for line in said)
     found = held(s3.bucket("runs"), "mine/finetune")
