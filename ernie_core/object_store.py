@@ -71,6 +71,14 @@ def home(path: Path) -> str | None:
     return f"{scheme}://{rest}"
 
 
+def kept_at(path: Path) -> str:
+    """Return where what stands at a path is kept: its address in an object store, or the path itself.
+
+    Example: ``kept_at(Path("/runs/a"))`` -> ``"/runs/a"``.
+    """
+    return home(path) or str(path)
+
+
 def place_of(path: Path) -> tuple[Any, str] | None:
     """Return (store, key) of a scratch path."""
     uri = home(path)

@@ -20,7 +20,7 @@ def gc(args: argparse.Namespace) -> int:
         ErnieError: the recipe is wrong, the folder is not ours, or another run works in it.
     """
     from ernie_core.object_folders import sizes
-    from ernie_core.object_store import home
+    from ernie_core.object_store import home, kept_at
     from ernie_core.training.retention import remove
     from pipelines.leftovers import leftovers, spare_checkpoints
     from pipelines.recipe import load_recipe
@@ -31,7 +31,7 @@ def gc(args: argparse.Namespace) -> int:
     folder = run_folder(recipe)
     check_run_folder(folder)
     if not (folder.exists() if home(folder) is None else sizes(folder)):
-        print(f"{home(folder) or folder}: nothing there")
+        print(f"{kept_at(folder)}: nothing there")
         return 0
     kept = recipe.pretrain
     with locked(folder):

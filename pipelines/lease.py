@@ -64,6 +64,11 @@ class _Lease:
         self._thread = threading.Thread(target=self._sign_on, name="lease", daemon=True)
 
     def take(self) -> None:
+        """Sign as the run's driver and go on signing in a thread; a silent owner is waited for first (module docstring; issue 8, Storage).
+
+        Raises:
+            OutputError: E-LOCKED, another driver signed meanwhile.
+        """
         if refresh(self._path):
             before = json.loads(self._path.read_bytes())
             if before["lock"] != self._me["lock"]:
@@ -118,6 +123,11 @@ class _Lease:
                 return
 
     def end(self) -> None:
+        """Stop signing and take the lease away, so that the next driver need not wait.
+
+        Raises:
+            OutputError: E-COMMIT-LOST, another driver has taken this one's place.
+        """
         try:
             with self._guard:
                 self._ended.set()

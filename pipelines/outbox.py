@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from ernie_core.errors import IntegrityError, RecipeError
 from ernie_core.manifest import MANIFEST_NAME, atomic_write, canonical_json, file_sha256, inside, sha256_of, whole
-from ernie_core.object_store import fetch, home, put, refresh
+from ernie_core.object_store import fetch, kept_at, put, refresh
 from pipelines.journal import JOURNAL_NAME
 from pipelines.run_folder import WANTED_NAME
 
@@ -195,7 +195,7 @@ def want(
     """
     own = {"mlflow.user": _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL", "mlflow.note.content": f"Files: `{folder}`"}
     wanted = Wanted(uri, experiment, name, secrets.token_hex(16), now_ms(), own | clean(tags, TAG_CHARS), clean(params, PARAM_CHARS), inputs)
-    wanted.place, wanted.datasets = _place(folder), dict(datasets or {})
+    wanted.place, wanted.datasets = kept_at(folder.resolve()), dict(datasets or {})
     wanted.parent = None if parent is None else _from(folder, parent)
     wanted.links = {name: _from(folder, other) for name, other in (links or {}).items()}
     old = read_state(folder, Wanted)
@@ -219,13 +219,8 @@ def _from(folder: Path, other: Path) -> str:
     return Path(os.path.relpath(other.resolve(), folder.resolve())).as_posix()
 
 
-def _place(folder: Path) -> str:
-    """Return what names a folder: its address in an object store, where every machine has it at another path, or its path."""
-    return home(folder) or str(folder.resolve())
-
-
 def _is_copy(old: Wanted, folder: Path) -> bool:
-    if old.place in ("", _place(folder)):
+    if old.place in ("", kept_at(folder.resolve())):
         return False
     try:
         original = read_state(Path(old.place), Wanted)

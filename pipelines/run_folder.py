@@ -17,7 +17,7 @@ from typing import Any
 from ernie_core.errors import OutputError, ResourceError
 from ernie_core.manifest import MANIFEST_NAME, canonical_json, disk_errors, write_record
 from ernie_core.object_folders import entries, rename
-from ernie_core.object_store import TEMPORARY, forget, home, refresh
+from ernie_core.object_store import TEMPORARY, forget, home, kept_at, refresh
 from pipelines.lease import LEASE_NAME, leased
 
 FORMAT = 1
@@ -82,7 +82,7 @@ def _foreign(folder: Path, names: Sequence[str]) -> OutputError:
     return OutputError(
         "E-OUTPUT-FOREIGN",
         "this folder holds files of something else; nothing was touched",
-        where=home(folder) or str(folder),
+        where=kept_at(folder),
         found=shown,
         fix="choose another name or root in the recipe",
     )

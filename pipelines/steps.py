@@ -17,7 +17,7 @@ from typing import Any
 from ernie_core.errors import IntegrityError, OutputError, RecipeError, closest
 from ernie_core.manifest import MANIFEST_NAME, Manifest, canonical_json, disk_errors, inside, read_manifest, write_record
 from ernie_core.object_folders import sizes
-from ernie_core.object_store import home, remove
+from ernie_core.object_store import kept_at, remove
 from pipelines.run_folder import FORMAT, INPUTS_NAME, STEP_NAME, check_run_folder, check_writable, locked, move_aside, read_step
 
 Say = Callable[[str], None]
@@ -220,7 +220,7 @@ def _checked(step: Step, folder: Path, parents: Mapping[str, str]) -> Manifest:
             raise IntegrityError(
                 "E-SHARD-MISSING",
                 "an output of a finished step is gone or changed",
-                where=home(path) or str(path),
+                where=kept_at(path),
                 expected=f"{entry.size_bytes} bytes",
                 found=found,
                 fix=f"restore it, or delete {folder / MANIFEST_NAME} and run again: what is whole is kept",

@@ -57,7 +57,7 @@ class TrialRuns:
         })}  # fmt: skip
         name = f"{group}-{trial.learning_rate:g}-seed{trial.seed}"
         inputs = sha256_of([trial.identity, trial.inputs])
-        self._open(Path(trial.folder), name, {**tags, "level": "trial"}, identity, inputs, folder, data, self._links(trial))
+        self._open(Path(trial.folder), name, {**tags, "level": "trial"}, identity, inputs, above=folder, datasets=data, links=self._links(trial))
 
     def _group_folder(self, trial: Trial) -> Path:
         return self.context.folder / GROUPS / f"{trial.benchmark}-{trial.arm}"
@@ -71,22 +71,13 @@ class TrialRuns:
             {**_tags(trial), "level": "group"},
             params,
             sha256_of([trial.settings, sorted(trial.inputs.items())]),
-            self.context.folder,
+            above=self.context.folder,
         )
 
-    def _open(
-        self,
-        folder: Path,
-        name: str,
-        tags: dict[str, str],
-        params: Mapping[str, Any],
-        inputs: str,
-        above: Path,
-        datasets: dict[str, dict[str, str]] | None = None,
-        links: dict[str, Path] | None = None,
-    ) -> None:
+    def _open(self, folder: Path, name: str, tags: dict[str, str], params: Mapping[str, Any], inputs: str, **rest: Any) -> None:
+        """Open the run of a folder; `rest`: see `Run.child`."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.context.run.child(folder, name, tags, params, inputs={"work": inputs}, above=above, datasets=datasets, links=links)
+        self.context.run.child(folder, name, tags, params, inputs={"work": inputs}, **rest)
         self._running[folder] = None
 
     def _data_sha256(self, trial: Trial) -> str:
