@@ -280,9 +280,9 @@ def tracking_uri(root: str, uri: str | None) -> str:
         return f"sqlite:///{Path(root).resolve()}/mlflow.db"
     parts = urlsplit(uri)
     if parts.scheme not in {"http", "https", "sqlite"} or (parts.scheme != "sqlite" and not parts.hostname):
-        raise RecipeError(
-            "E-TRACKING-URI", "not an MLflow store", where="tracking.uri", expected=valid, found=without_user(uri), fix="correct tracking.uri"
-        )
+        database = parts.scheme.partition("+")[0] in {"postgresql", "postgres", "mysql", "mssql"}
+        fix = "start `mlflow server --backend-store-uri` with it, and give that server's address" if database else "correct tracking.uri"
+        raise RecipeError("E-TRACKING-URI", "not an MLflow store", where="tracking.uri", expected=valid, found=without_user(uri), fix=fix)
     return uri
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -13,13 +14,14 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
@@ -38,29 +40,35 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-class MlflowServer:
-    """`mlflow server` over `store` on a port of its own, which it keeps when it is started again."""
+def cluster_flags(port: int, folder: Path) -> list[str]:
+    """Return the arguments of `mlflow server` in cluster.yaml, with another port and its files under `folder`."""
+    commands = yaml.safe_load((Path(__file__).parents[1] / "cluster.yaml").read_text(encoding="utf-8"))["head_start_ray_commands"]
+    command = next(c for c in commands if "mlflow server" in c).rpartition("mlflow server")[2].partition(">")[0]
+    return shlex.split(command.replace("5000", str(port)).replace("/var/lib/ernie", str(folder)).replace("/mnt/ernie", str(folder)))
 
-    def __init__(self, store: str, folder: Path) -> None:
+
+class MlflowServer:
+    """`mlflow server` as cluster.yaml starts it, over `store`, on a port of its own, which it keeps when it is started again.
+
+    Args:
+        store: where the runs are kept.
+        folder: of its log and artifacts.
+        environment: variables beside ours.
+    """
+
+    def __init__(self, store: str, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.store, self.folder, self.port = store, folder, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            self.store,
-            "--artifacts-destination",
-            str(self.folder / "artifacts"),
-        ]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        flags = cluster_flags(self.port, self.folder)
+        flags[flags.index("--backend-store-uri") + 1] = self.store
+        command = [sys.executable, "-m", "mlflow", "server", *flags, "--workers", "1"]
+        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **self._environment}
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
         deadline = time.monotonic() + 100

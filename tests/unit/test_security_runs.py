@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import socket
 import stat
 import subprocess
 import sys
-import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -20,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from server_helper import MlflowServer
 
 from jobs.cli import main
 
@@ -99,28 +97,11 @@ def answer(port: int, method: str, **headers: str) -> int:
 
 
 def test_the_clusters_mlflow_refuses_other_hosts_and_origins(tmp_path: Path) -> None:
-    commands = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))["head_start_ray_commands"]
-    command = next(c for c in commands if "mlflow server" in c).rpartition("mlflow server")[2].partition(">")[0]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flags = shlex.split(command.replace("5000", str(port)).replace("/var/lib/ernie", str(tmp_path)).replace("/mnt/ernie", str(tmp_path)))
-    env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen([str(Path(sys.executable).with_name("mlflow")), "server", *flags, "--workers", "1"], env=env, stdout=log, stderr=log,
-                                  start_new_session=True)  # fmt: skip
+    server = MlflowServer(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
     try:
-        end = time.monotonic() + 90
-        while True:
-            try:
-                assert answer(port, "GET") == 200
-                break
-            except OSError:
-                assert time.monotonic() < end, (tmp_path / "log").read_text(encoding="utf-8")
-                time.sleep(0.3)
-        assert answer(port, "GET", Host="evil.example") == 403
-        assert answer(port, "POST", Origin="http://evil.example") == 403
-        assert answer(port, "POST", Origin=f"http://127.0.0.1:{port}") == 200
+        assert answer(server.port, "GET") == 200
+        assert answer(server.port, "GET", Host="evil.example") == 403
+        assert answer(server.port, "POST", Origin="http://evil.example") == 403
+        assert answer(server.port, "POST", Origin=f"http://127.0.0.1:{server.port}") == 200
     finally:
-        os.killpg(server.pid, 15)
-        server.wait(timeout=30)
+        server.close()

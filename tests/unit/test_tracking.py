@@ -340,6 +340,11 @@ def test_other_stores_are_refused(uri: str) -> None:
         tracking_uri("/data", uri)
 
 
+def test_a_database_goes_behind_a_server() -> None:
+    with pytest.raises(RecipeError, match=r"found postgresql\+psycopg://\*\*\*@h/db; fix: start `mlflow server"):
+        tracking_uri("/data", "postgresql+psycopg://me:word@h/db")
+
+
 def test_a_remote_root_needs_a_server() -> None:
     with pytest.raises(RecipeError, match="remote root"):
         tracking_uri("s3://bucket/runs", None)
