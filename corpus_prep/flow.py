@@ -63,6 +63,7 @@ def prepare(
     log: Log | None = None,
     recorded: Mapping[str, Any] | None = None,
     parents: Mapping[str, str] | None = None,
+    memory_bytes: int = 0,
 ) -> Manifest:
     """Make shards, corpus tables, audit and card in `folder`; splits that an earlier, unfinished run committed are kept.
 
@@ -77,6 +78,7 @@ def prepare(
         log: receives the passes' speed and the share of each stage, see `stages.stage_metrics`.
         recorded: the settings to write into the manifest; `settings` by default.
         parents: parent step -> manifest hash.
+        memory_bytes: memory that each Ray Data task asks the cluster for; 0 = none.
 
     Raises:
         InputError: E-CORPUS-MISSING, E-DICTIONARY, E-CORPUS-EMPTY, E-REJECTS, E-TASK-EMPTY, E-VOCAB-FORMAT, E-VOCAB-UNKNOWN.
@@ -91,13 +93,13 @@ def prepare(
     plan = _plan(folder, settings, benchmarks_texts, splits, seed)
     say(f"prepare: {len(splits)} splits, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
 
-    run_pass("1", "documents", splits, plan, workers, say, log)
+    run_pass("1", "documents", splits, plan, workers, say, log, memory_bytes)
     entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
     check_documents(entries, settings["max_reject_fraction"], say)
     tables, table_files = _tables(folder, entries, vocab, settings, corpora, say)
     plan = replace(plan, tables={**plan.tables, **{f.path: f.sha256 for f in table_files}})
 
-    run_pass("2", "samples", splits, plan, workers, say, log)
+    run_pass("2", "samples", splits, plan, workers, say, log, memory_bytes)
     built = {split.number: read_entry(folder, f"2-{split.number:05d}") for split in splits}
     facts: dict[str, Any] = {
         "documents": document_facts(entries, built, tables, folder), "tasks": task_facts(built, settings["tasks"]), "splits": len(splits),
@@ -162,10 +164,10 @@ def _reduce(folder: Path, entries: Mapping[int, Entry], vocab: Vocab | None, set
     return reduce_tables(load, sources, vocab, settings["vocab_size"], near, boilerplate, weights, sampling, settings["phrases"])
 
 
-def run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say, log: Log | None) -> None:
-    """Bring every split's pass up to date, and say what was done and why, and what took how much of the time."""
+def run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, workers: int, say: Say, log: Log | None, memory_bytes: int = 0) -> None:
+    """Bring every split's pass up to date, and say what was done and why, and what took how much of the time; see `prepare`."""
     started = time.monotonic()
-    outcomes = _on_ray(number, splits, plan, workers) if workers else (_work(number, split, plan) for split in splits)
+    outcomes = _on_ray(number, splits, plan, workers, memory_bytes) if workers else (_work(number, split, plan) for split in splits)
     sizes = {s.number: s.size_bytes for s in splits}
     reasons: Counter[str] = Counter()
     seconds: dict[str, float] = {}
@@ -194,7 +196,7 @@ def run_pass(number: str, what: str, splits: Sequence[Split], plan: Plan, worker
             log(stage_metrics(f"pass_{number}", seconds, wall_s, worked / 1e6))
 
 
-def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> Iterator[_Outcome]:
+def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int, memory_bytes: int) -> Iterator[_Outcome]:
     """Yield what came of splits as Ray Data finishes them: one split a row, one row a block, so one a task."""
     check_environment()
     import ray.data
@@ -206,7 +208,10 @@ def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int) -> I
     largest_first = sorted(splits, key=lambda split: -split.size_bytes)  # so that no worker ends long after the others
     rows = [{"split": json.dumps(split.to_json())} for split in largest_first]
     mapped = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        functools.partial(_work_row, number=number, plan=plan), num_cpus=1, compute=ray.data.TaskPoolStrategy(size=workers)
+        functools.partial(_work_row, number=number, plan=plan),
+        num_cpus=1,
+        memory=memory_bytes or None,
+        compute=ray.data.TaskPoolStrategy(size=workers),
     )
     for row in mapped.iter_rows():
         outcome = json.loads(row["outcome"])

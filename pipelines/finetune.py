@@ -46,7 +46,9 @@ _OF_A_TRIAL = (
 """Settings of a benchmark that act inside a trial; the others chose its files and the grid."""
 
 
-def finetune(context: StepContext, *, data: Path, model: Path, seed: int, workers: int, workers_per_trial: int = 1) -> Manifest:
+def finetune(
+    context: StepContext, *, data: Path, model: Path, seed: int, workers: int, workers_per_trial: int = 1, memory_bytes: int = 0
+) -> Manifest:
     """Run all trials that are not done, compare the arms, and write `results.json`.
 
     Args:
@@ -54,7 +56,7 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
         data: the import step's folder, which holds `benchmarks/<name>/{train,dev,test}.jsonl`.
         model: of the pretrained arm, a run's or one of transformers; the untrained arm has its shape.
         seed: of the bootstrap's draws.
-        workers, workers_per_trial: see `trial_ranks.run_trials`; every process has one thread.
+        workers, workers_per_trial, memory_bytes: see `trial_ranks.run_trials`; every process has one thread.
 
     Raises:
         InputError: a benchmark's file is missing or wrong, or no model is there; found before any trial starts.
@@ -89,7 +91,7 @@ def finetune(context: StepContext, *, data: Path, model: Path, seed: int, worker
     runs = TrialRuns(context, {name: b.metric.name for name, b in benchmarks.items()}, {name: f["rows"] for name, f in facts.items()})
     with runs, Progress(*_columns(), console=Console(stderr=True), refresh_per_second=1) as bar:
         total = sum(len(rates[name]) + len(others) for name, _ in pairs)
-        work = partial(run_trials, workers=workers, workers_per_trial=workers_per_trial)
+        work = partial(run_trials, workers=workers, workers_per_trial=workers_per_trial, memory_bytes=memory_bytes)
         runner = _Runner(context.say, work, bar, total, runs, max(1, workers) if workers_per_trial == 1 else 1)
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
         chosen = {pair: _best_rate(done, *pair) for pair in pairs}

@@ -56,6 +56,7 @@ class Machine:
         keep_best: validation metric whose best checkpoint is kept too; None = none.
         timeout_s: after so many seconds a batch that does not come is an error; ranks wait `RANKS_WAIT_S` more for each other.
         recompute: compute layers again in backward instead of keeping their values.
+        memory_bytes: memory that a rank asks the cluster for; 0 = none.
     """
 
     workers: int
@@ -67,6 +68,7 @@ class Machine:
     keep_best: str | None = None
     timeout_s: float = 90.0
     recompute: bool = False
+    memory_bytes: int = 0
 
 
 def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:
@@ -96,7 +98,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
         run_workers(
             train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES, progress=newest,
-            timeout_s=machine.timeout_s + RANKS_WAIT_S,
+            timeout_s=machine.timeout_s + RANKS_WAIT_S, memory_bytes=machine.memory_bytes,
         )  # fmt: skip
     return _finish(context, arguments["vocab_sha256"])
 

@@ -121,13 +121,14 @@ def _temp_folder() -> Path:
     return folder
 
 
-def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: int) -> Iterator[Out]:
+def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: int, memory_bytes: int = 0) -> Iterator[Out]:
     """Yield `function(item)` for every item, as each is done.
 
     Args:
         function: importable, its argument and result plain values; an error it raises ends the whole.
         items: the work.
         workers: calls at once, one CPU each; 0 = one after the other in this process.
+        memory_bytes: memory that each call asks the cluster for; 0 = none.
     """
     if workers == 0:
         yield from map(function, items)
@@ -135,7 +136,7 @@ def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: i
     import ray
 
     with ray_cluster(workers):
-        remote = ray.remote(num_cpus=1, num_gpus=_gpu_share(), max_retries=3)(function)
+        remote = ray.remote(num_cpus=1, num_gpus=_gpu_share(), memory=memory_bytes, max_retries=3)(function)
         waiting = list(reversed(items))
         running: list[Any] = []
         while waiting or running:
@@ -179,7 +180,7 @@ def _cause(error: BaseException) -> BaseException:
 
 def run_workers(
     train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, folder: Path, max_failures: int, progress: Callable[[], object],
-    timeout_s: float,
+    timeout_s: float, memory_bytes: int = 0,
 ) -> None:  # fmt: skip
     """Run `train(arguments, worker, host)` on every rank until it ends; a dead rank, or a dead controller of Ray's, restarts the group.
 
@@ -192,6 +193,7 @@ def run_workers(
         max_failures: restarts before giving up, counted anew once `progress()` gives another value. Preempted nodes are not counted.
         progress: what tells that work got on.
         timeout_s: longest wait of a rank for the others, and of Ray for a sign of a rank.
+        memory_bytes: memory that each rank asks the cluster for; 0 = none.
 
     Raises:
         ErnieError: what a rank raised; E-WORKER-DIED.
@@ -207,7 +209,12 @@ def run_workers(
             before = progress()
             (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
             config = {"train": train, "arguments": arguments, "threads": threads, "ended": str(folder / _ENDED)}
-            error = _in_thread(partial(_fit, config, workers, folder, max_failures, timeout_s))
+            resources: dict[str, float] = {
+                "CPU": threads,
+                **({"GPU": 1} if _gpu_share() else {}),
+                **({"memory": memory_bytes} if memory_bytes else {}),
+            }
+            error = _in_thread(partial(_fit, config, workers, resources, folder, max_failures, timeout_s))
             if error is None:
                 break
             if isinstance(error, ErnieError) or progress() == before:
@@ -236,20 +243,20 @@ def _in_thread(work: Callable[[], Out]) -> Out:
     return done[0]
 
 
-def _fit(config: dict[str, Any], workers: int, folder: Path, max_failures: int, timeout_s: float) -> BaseException | None:
-    """Run one group of ranks to its end; return why it failed: an error of ours that a rank raised, or that ranks died too often."""
+def _fit(
+    config: dict[str, Any], workers: int, resources: dict[str, float], folder: Path, max_failures: int, timeout_s: float
+) -> BaseException | None:
+    """Run one group of ranks, each with `resources`, to its end; return why it failed: an error of ours that a rank raised, or that ranks died too often."""
     import ray
     import ray.train
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    use_gpu = _gpu_share() > 0
-    resources = {"CPU": config["threads"], **({"GPU": 1} if use_gpu else {})}
     trainer = TorchTrainer(
         _rank_loop,
         train_loop_config=config,
         torch_config=TorchConfig(timeout_s=math.ceil(timeout_s)),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu="GPU" in resources, resources_per_worker=resources),
         # Ray takes only checkpoints below storage_path/name, so that is the step's own folder.
         run_config=RunConfig(name=folder.name, storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=max_failures)),
     )

@@ -116,6 +116,14 @@ def free(default: Any, description: str) -> Any:
     return Field(default, description=description, json_schema_extra={"changes_results": False})
 
 
+MemoryGb = Annotated[float, Field(ge=0, le=1_000_000)]
+
+
+def memory_field(process: str) -> Any:
+    """The field for memory that each process of a step asks the cluster for; see `pipelines.resources.bundles_of`."""
+    return free(0.0, f"GB (10^9 bytes) of memory to ask the cluster for, for each {process}; a node's limit is not set by it; 0: not asked for")
+
+
 def _without_removed(table: dict[str, Any], *, deep: bool) -> dict[str, Any]:
     return {k: _without_removed(v, deep=True) if deep and isinstance(v, dict) else v for k, v in table.items() if v is not REMOVED}
 

@@ -7,7 +7,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ernie_core.benchmarks.custom_form import UNSAID
-from pipelines.recipe_base import PRECISION_WORDS, REMOVED, Name, OnDisk, Package, Positive, Precision, Rate, Settings, Share, free
+from pipelines.recipe_base import (
+    PRECISION_WORDS,
+    REMOVED,
+    MemoryGb,
+    Name,
+    OnDisk,
+    Package,
+    Positive,
+    Precision,
+    Rate,
+    Settings,
+    Share,
+    free,
+    memory_field,
+)
 
 
 class Custom(Settings):
@@ -97,6 +111,7 @@ class Finetune(Settings):
         1,
         "processes that one trial is spread over; with several, trials follow each other; another count reads the same batches, its sums round differently",
     )
+    memory_gb: MemoryGb = memory_field("process of a trial")
     benchmarks: Annotated[dict[Name, BenchmarkSettings], Field(min_length=1)] = Field(description="data sets to fine-tune on")
 
     @model_validator(mode="before")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.recipe_base import FilterName, OnDisk, Package, Positive, Rate, ReaderName, Settings, Share, TaskName, free
+from pipelines.recipe_base import FilterName, MemoryGb, OnDisk, Package, Positive, Rate, ReaderName, Settings, Share, TaskName, free, memory_field
 
 Encoding = Literal["utf-8", "gb18030", "big5", "latin-1", "cp1252"]
 
@@ -106,6 +106,8 @@ class Prepare(Settings):
     carry: list[TaskName] = Field(
         [], description="token-level tasks whose labels the rows of sentence_reordering and discourse_relation hold too, for pretrain.stages' carry"
     )
+
+    memory_gb: MemoryGb = memory_field("worker")
 
     @property
     def longest_row(self) -> int:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pipelines.recipe_base import (
     PRECISION_WORDS,
     REMOVED,
+    MemoryGb,
     ModelName,
     Name,
     OnDisk,
@@ -21,6 +22,7 @@ from pipelines.recipe_base import (
     TaskName,
     check_metric,
     free,
+    memory_field,
 )
 from pipelines.recipe_filelists import Filelist, check_filelists
 from pipelines.recipe_finetune import Finetune
@@ -123,6 +125,7 @@ class Pretrain(Settings):
     encoding: Literal["parquet", "text"] = Field("parquet", description="shard encoding to read: parquet, text")
     workers: Positive = free(1, "training processes; another count sees the same batches, its sums round differently")
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="CPU threads of a training process; another count rounds differently")
+    memory_gb: MemoryGb = memory_field("training process")
     validation_steps: Positive = Field(200, description="training steps between validations")
     validation_rows: Positive = Field(512, description="validation rows of each task, at most")
     save_steps: Positive = free(200, "training steps between checkpoints")

@@ -11,21 +11,32 @@ from pipelines.recipe_schema import Recipe
 from pipelines.steps import Say
 
 SAY_EVERY_S = 30.0
+GB = 1e9
 Bundle = Mapping[str, float]
 
 
 def bundles_of(recipe: Recipe, step: str) -> list[dict[str, float]]:
     """Return what a step must have at once, a bundle for each process: all ranks of pretraining or of a trial, one process of preparation.
 
-    Example: pretraining with ``workers: 2, threads: 4`` and ``gpus_on_demand: true`` -> ``[{"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}]``.
+    Memory is asked for, in bytes, where the recipe names any.
+
+    Example: pretraining with ``workers: 2, threads: 4, memory_gb: 3`` and ``gpus_on_demand: true`` -> two of ``{"CPU": 4, "GPU": 1, "memory": 3e9}``.
     """
-    ranks, threads = 1, 1
-    if step == "pretrain" and recipe.pretrain:
-        ranks, threads = recipe.pretrain.workers, recipe.pretrain.threads
+    ranks, threads, memory_gb = 1, 1, 0.0
+    if step == "prepare":
+        memory_gb = recipe.prepare.memory_gb
+    elif step == "pretrain" and recipe.pretrain:
+        ranks, threads, memory_gb = recipe.pretrain.workers, recipe.pretrain.threads, recipe.pretrain.memory_gb
     elif step == "finetune" and recipe.finetune:
-        ranks = recipe.finetune.workers_per_trial
+        ranks, memory_gb = recipe.finetune.workers_per_trial, recipe.finetune.memory_gb
     gpu = {"GPU": 1.0} if recipe.gpus_on_demand and step != "prepare" else {}
-    return [{"CPU": float(threads), **gpu} for _ in range(ranks)]
+    memory = {"memory": float(memory_bytes(memory_gb))} if memory_gb else {}
+    return [{"CPU": float(threads), **gpu, **memory} for _ in range(ranks)]
+
+
+def memory_bytes(memory_gb: float) -> int:
+    """Return the bytes of so many GB as Ray counts memory, in whole bytes; 0 = none is asked for."""
+    return round(memory_gb * GB)
 
 
 def cpus_of(recipe: Recipe) -> int:
@@ -59,7 +70,7 @@ def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, ever
     end = said + wait_s
     try:
         while not group.wait(1):  # Ray cuts this down to whole seconds
-            asked, there = _words(bundles), f"{_numbers(ray.available_resources())} free of {_numbers(ray.cluster_resources())}"  # type: ignore[no-untyped-call]
+            asked, there = room_words(bundles, ray.available_resources(), ray.cluster_resources())  # type: ignore[no-untyped-call]
             if time.monotonic() >= end:
                 raise ResourceError(
                     "E-RESOURCES", f"the cluster has no room for {what}", expected=asked, found=there,
@@ -72,10 +83,16 @@ def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, ever
         remove_placement_group(group)
 
 
-def _words(bundles: Sequence[Bundle]) -> str:
-    counts = Counter(_numbers(bundle) for bundle in bundles)
-    return ", ".join(f"{n} × ({words})" for words, n in counts.items())
+def room_words(bundles: Sequence[Bundle], free: Bundle, total: Bundle) -> tuple[str, str]:
+    """Return what is asked for and what there is, in words; memory only where it is asked for.
+
+    Example: two of ``{"CPU": 1, "memory": 3e9}`` on one idle CPU -> ``("2 × (1 CPU 3 GB memory)", "1 CPU 2 GB memory free of 1 CPU 2 GB memory")``.
+    """
+    names = [name for name in ("CPU", "GPU", "memory") if name != "memory" or any(name in bundle for bundle in bundles)]
+    counts = Counter(_numbers(bundle, names) for bundle in bundles)
+    return ", ".join(f"{n} × ({words})" for words, n in counts.items()), f"{_numbers(free, names)} free of {_numbers(total, names)}"
 
 
-def _numbers(resources: Mapping[str, float]) -> str:
-    return " ".join(f"{resources.get(name, 0):g} {name}" for name in ("CPU", "GPU") if name in resources) or "0 CPU"
+def _numbers(resources: Bundle, names: Sequence[str]) -> str:
+    words = [f"{resources[name] / GB:.3g} GB memory" if name == "memory" else f"{resources[name]:g} {name}" for name in names if name in resources]
+    return " ".join(words) or "0 CPU"

@@ -22,19 +22,20 @@ def trial_rank(arguments: dict[str, Any], worker: Worker, _host: Host) -> None:
     run_trial(Trial(**{**arguments, "guests": tuple(arguments["guests"])}), worker)
 
 
-def run_trials(trials: Sequence[Trial], workers: int, workers_per_trial: int) -> Iterator[dict[str, Any]]:
+def run_trials(trials: Sequence[Trial], workers: int, workers_per_trial: int, memory_bytes: int = 0) -> Iterator[dict[str, Any]]:
     """Yield the result of each trial as it is done.
 
     Args:
         trials: to run.
         workers: trials at once where each has one worker; 0 = one after the other in this process, without Ray.
         workers_per_trial: ranks of a trial; where there are several, trials follow each other.
+        memory_bytes: memory that each process asks the cluster for; 0 = none.
 
     Raises:
         ErnieError: what a trial raised; E-WORKER-DIED.
     """
     if workers == 0 or workers_per_trial == 1:
-        yield from map_tasks(run_trial, trials, workers)
+        yield from map_tasks(run_trial, trials, workers, memory_bytes)
         return
     with ray_cluster(workers_per_trial):
         for trial in trials:
@@ -42,7 +43,7 @@ def run_trials(trials: Sequence[Trial], workers: int, workers_per_trial: int) ->
             folder.mkdir(parents=True, exist_ok=True)
             run_workers(
                 trial_rank, asdict(trial), workers=workers_per_trial, threads=1, folder=folder, max_failures=MAX_FAILURES, progress=lambda: None,
-                timeout_s=RANKS_WAIT_S,
+                timeout_s=RANKS_WAIT_S, memory_bytes=memory_bytes,
             )  # fmt: skip
             result = finished(trial)
             assert result is not None, folder

@@ -18,7 +18,7 @@ from pipelines.filelists import filelist_step
 from pipelines.inputs import check_inputs
 from pipelines.recipe_base import results_settings
 from pipelines.recipe_schema import Recipe
-from pipelines.resources import cpus_of, wait_for_step
+from pipelines.resources import cpus_of, memory_bytes, wait_for_step
 from pipelines.run_folder import check_space
 from pipelines.steps import Say, Step, StepContext, run_steps
 
@@ -131,6 +131,7 @@ def _prepare(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         return prepare(
             corpora=corpora_of(recipe, imported), settings={**results_settings(recipe.prepare), "language": recipe.language}, recorded=context.settings, benchmarks_texts=[path for path in texts if path.exists()], folder=context.folder,
             workers=recipe.workers, seed=recipe.seed, parents=context.parent_hashes, say=context.say, log=context.run.log if context.run else None,
+            memory_bytes=memory_bytes(recipe.prepare.memory_gb),
         )  # fmt: skip
 
     return run
@@ -146,7 +147,7 @@ def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         machine = Machine(
             workers=p.workers if recipe.workers else 0, threads=p.threads, device_tokens=p.device_tokens,
             save_steps=p.save_steps, skip_steps=p.skip_steps, keep_checkpoints=p.keep_checkpoints, keep_best=p.keep_best,
-            timeout_s=p.timeout_s, recompute=p.recompute,
+            timeout_s=p.timeout_s, recompute=p.recompute, memory_bytes=memory_bytes(p.memory_gb),
         )  # fmt: skip
         return pretrain(context, prepared=context.parents["prepare"], seed=recipe.seed, machine=machine)
 
@@ -167,6 +168,7 @@ def _finetune(recipe: Recipe) -> Callable[[StepContext], Manifest]:
             seed=recipe.seed,
             workers=recipe.workers,
             workers_per_trial=recipe.finetune.workers_per_trial,
+            memory_bytes=memory_bytes(recipe.finetune.memory_gb),
         )
 
     return run

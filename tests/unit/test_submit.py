@@ -17,7 +17,8 @@ from jobs.cli import main
 from jobs.submit import PACKAGES, _follow, _stage
 from pipelines.portable import check_portable, relative_paths, whole_recipe
 from pipelines.recipe import load_recipe
-from pipelines.resources import bundles_of
+from pipelines.recipe_base import results_settings
+from pipelines.resources import bundles_of, room_words
 
 RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
 
@@ -121,6 +122,32 @@ def test_pretraining_asks_for_all_its_ranks_at_once(tmp_path: Path) -> None:
     recipe = load_recipe(tmp_path / "mine.yaml")
     assert bundles_of(recipe, "pretrain") == [{"CPU": 4.0, "GPU": 1.0}] * 2
     assert bundles_of(recipe, "prepare") == [{"CPU": 1.0}]
+
+
+def test_memory_is_asked_for_by_step_and_changes_no_result(tmp_path: Path) -> None:
+    text = (
+        "name: mine\ncorpora: {a: {reader: text, path: 'x'}}\npretrain: {workers: 2, memory_gb: 2.5}\nprepare: {memory_gb: 4}\n"
+        "finetune: {memory_gb: 1, benchmarks: {xnli: {path: /x}}}\n"
+    )
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    asked = {step: bundles_of(recipe, step) for step in ("prepare", "pretrain", "finetune", "report")}
+    assert asked == {
+        "prepare": [{"CPU": 1.0, "memory": 4e9}], "pretrain": [{"CPU": 2.0, "memory": 2.5e9}] * 2, "finetune": [{"CPU": 1.0, "memory": 1e9}], "report": [{"CPU": 1.0}]
+    }  # fmt: skip
+    assert "memory_gb" not in str(results_settings(recipe))
+    with pytest.raises(RecipeError, match=r"prepare\.memory_gb"):
+        load_recipe(tmp_path / "mine.yaml", ["prepare.memory_gb=-1"])
+
+
+def test_what_is_asked_and_what_is_there_are_said_with_memory_where_it_is_asked() -> None:
+    free, total = {"CPU": 1.0, "memory": 2e9, "node:1": 1.0}, {"CPU": 4.0, "GPU": 1.0, "memory": 7.25e9}
+    assert room_words([{"CPU": 1.0}, {"CPU": 1.0}], free, total) == ("2 × (1 CPU)", "1 CPU free of 4 CPU 1 GPU")
+    assert room_words([{"CPU": 1.0, "memory": 3e9}], free, total) == (
+        "1 × (1 CPU 3 GB memory)",
+        "1 CPU 2 GB memory free of 4 CPU 1 GPU 7.25 GB memory",
+    )
+    assert room_words([{"CPU": 1.0}], {}, {}) == ("1 × (1 CPU)", "0 CPU free of 0 CPU")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Request failed with status code 500"), ConnectionError()], ids=["refused", "gone"])
