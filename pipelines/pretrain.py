@@ -57,6 +57,7 @@ class Machine:
         timeout_s: after so many seconds a batch that does not come is an error; ranks wait `RANKS_WAIT_S` more for each other.
         recompute: compute layers again in backward instead of keeping their values.
         memory_bytes: memory that a rank asks the cluster for; 0 = none.
+        system_metrics: journal the load of rank 0's machine with each log line.
     """
 
     workers: int
@@ -69,6 +70,7 @@ class Machine:
     timeout_s: float = 90.0
     recompute: bool = False
     memory_bytes: int = 0
+    system_metrics: bool = True
 
 
 def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:

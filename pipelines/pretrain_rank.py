@@ -27,6 +27,7 @@ from ernie_core.training.loop import Outcome, StepResult, train
 from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay
 from ernie_core.training.worker import Worker
 from pipelines.journal import JOURNAL_NAME
+from pipelines.machine_load import PREFIX
 from pipelines.meter import log_line, memory_mb, validation_line, validation_metrics
 from pipelines.rank_state import LOCK_NAME, LOG_NAME, STOP_NAME, RankState
 from pipelines.ray_train import Host
@@ -132,6 +133,7 @@ class _Rank(RankState):
             figures = {"train/learning_rate": result.learning_rate, "train/grad_norm": result.grad_norm, "train/stage": result.feed.stage + 1}
             shares = {f"train/{name}/share": count / sum(self.tokens.values()) for name, count in self.tokens.items() if count}
             machine = {"train/loss_scale": result.loss_scale, "perf/memory_mb": memory_mb(self.worker.device)}
+            machine |= {} if self.load is None else self.load.read()
             counts = {"train/tokens": sum(self.tokens.values()), "train/left_out": len(self.health.skipped)}
             self._journal(result.step, {**self.meter.metrics(self.peak), **figures, **shares, **machine, **counts})
         self.meter.restart()
@@ -145,7 +147,7 @@ class _Rank(RankState):
     def _journal(self, step: int, metrics: Mapping[str, float]) -> None:
         """Journal metrics; a replayed step that gives other numbers than before, where it should not, is said."""
         assert self.journal is not None
-        differing = [name for name in self.journal.differing(step, metrics) if not name.startswith("perf/")]
+        differing = [name for name in self.journal.differing(step, metrics) if not name.startswith(("perf/", PREFIX))]
         if differing and self.replays_bits:
             self.log(f"WARN E-NONDETERMINISM step {step}, done again, gave other numbers than before: {', '.join(differing)}")
         self.journal.log(step, metrics)

@@ -25,6 +25,7 @@ from ernie_core.training.watched import WatchedFeed
 from ernie_core.training.worker import Worker
 from pipelines.initial import initial_tensors, start_from
 from pipelines.journal import JOURNAL_NAME, Journal
+from pipelines.machine_load import MachineLoad
 from pipelines.meter import Meter, more_is_better
 from pipelines.prepared import prepared_tokenizer
 from pipelines.rank_data import RankData
@@ -62,6 +63,7 @@ class RankState:
         self.scores: dict[int, float] = {}
         self.meter = Meter(self.weights())
         self.peak = matmul_peak(self.settings["precision"], worker.device)
+        self.load = MachineLoad(self.folder, worker.device, self.log) if self.machine["system_metrics"] and not worker.rank else None
         self.replays_bits = True
         self.journal: Journal | None = None
         self._saver: Saver | None = None

@@ -32,6 +32,9 @@ from pipelines.recipe_prepare import Corpus, Prepare
 class Tracking(Settings):
     uri: str | None = free(None, "MLflow store or server; null: sqlite:///ROOT/mlflow.db")
     experiment: str = free("ernie", "MLflow experiment")
+    system_metrics: bool = free(
+        True, "load of CPU, memory, disk and GPU where pretraining's first process works, with each log line (pretrain.skip_steps)"
+    )
     register_as: Name | None = free(None, "registered model that the pretrained model becomes the newest version of; needs transformers; null: none")
 
 

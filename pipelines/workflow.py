@@ -147,7 +147,7 @@ def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         machine = Machine(
             workers=p.workers if recipe.workers else 0, threads=p.threads, device_tokens=p.device_tokens,
             save_steps=p.save_steps, skip_steps=p.skip_steps, keep_checkpoints=p.keep_checkpoints, keep_best=p.keep_best,
-            timeout_s=p.timeout_s, recompute=p.recompute, memory_bytes=memory_bytes(p.memory_gb),
+            timeout_s=p.timeout_s, recompute=p.recompute, memory_bytes=memory_bytes(p.memory_gb), system_metrics=recipe.tracking.system_metrics,
         )  # fmt: skip
         return pretrain(context, prepared=context.parents["prepare"], seed=recipe.seed, machine=machine)
 

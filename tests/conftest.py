@@ -37,6 +37,7 @@ HEAVY = frozenset(
         "test_import_rule",
         "test_long_resume",
         "test_long_rows",
+        "test_machine_load",
         "test_lineage",
         "test_loop",
         "test_planted_signal",

@@ -162,7 +162,7 @@ def done(folder: Path) -> bool:
 def bits(folder: Path) -> dict[str, Any]:
     """Return all that must be equal to the bit: each journalled value once (losses, gradient norms), sample chain, counts, weights, last moments."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    flat = [((p["step"], name), value) for p in lines for name, value in p["metrics"].items() if not name.startswith("perf/")]
+    flat = [((p["step"], name), value) for p in lines for name, value in p["metrics"].items() if not name.startswith(("perf/", "system/"))]
     assert len(flat) == len(dict(flat)), "a value stands in the journal twice"
     assert "E-NONDETERMINISM" not in (folder / LOG_NAME).read_text(encoding="utf-8"), "a step done again gave other bits"
     newest = max((folder / CHECKPOINTS).iterdir(), key=lambda path: path.name)

@@ -66,7 +66,7 @@ def journal(folder: Path) -> dict[tuple[int, str], float]:
     """Return every journalled value that is a function of the settings (speeds are not), by (step, name)."""
     lines = (folder / "runs" / "tiny" / "pretrain" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     points = [json.loads(line) for line in lines]
-    flat = [((p["step"], name), value) for p in points for name, value in p["metrics"].items() if not name.startswith("perf/")]
+    flat = [((p["step"], name), value) for p in points for name, value in p["metrics"].items() if not name.startswith(("perf/", "system/"))]
     assert len(flat) == len(dict(flat)), "a value stands in the journal twice"
     return dict(flat)
 

@@ -93,7 +93,7 @@ def on_disk(folder: Path) -> dict[str, bytes]:
 def figures(files: dict[str, bytes]) -> dict[tuple[int, str], float]:
     """Return every journalled value but speeds."""
     points = [json.loads(line) for line in files["pretrain/metrics.jsonl"].splitlines()]
-    return {(p["step"], name): value for p in points for name, value in p["metrics"].items() if not name.startswith("perf/")}
+    return {(p["step"], name): value for p in points for name, value in p["metrics"].items() if not name.startswith(("perf/", "system/"))}
 
 
 def stops_at(step: int, bucket: S3Store) -> None:

@@ -39,6 +39,7 @@ def complete(uri: str, folder: Path, steps: int = 60) -> bool:
     assert run.info.status == "FINISHED"
     expected, found = journalled(folder), arrived(uri, run)
     assert [step for step, _ in expected["train/loss"]] == list(range(1, steps + 1))
+    assert len(expected["system/cpu_utilization_percentage"]) == steps
     assert found == expected
     return all(a < b for points in found.values() for (a, _), (b, _) in itertools.pairwise(points))
 

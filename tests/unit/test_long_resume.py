@@ -42,7 +42,7 @@ def run(root: Path, name: str, precision: str, schedule: str) -> Path:
 
 def plain(place: Path) -> dict[tuple[int, str], float]:
     """Return what is a function of the settings: speeds are not."""
-    return {(p["step"], name): v for p in points(place) for name, v in p["metrics"].items() if not name.startswith("perf/")}
+    return {(p["step"], name): v for p in points(place) for name, v in p["metrics"].items() if not name.startswith(("perf/", "system/"))}
 
 
 @pytest.mark.parametrize(("precision", "schedule", "stop"), CASES)
