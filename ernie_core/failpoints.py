@@ -2,10 +2,12 @@
 
 The kill is a SIGKILL of the own process, so nothing (finally blocks, atexit) runs. With ``ERNIE_FAILPOINT_ONCE=FILE`` the
 kill happens at most once over all processes and restarts: FILE is created just before it, and its presence disarms the point.
+With ``ERNIE_FAILPOINT_HOW=segfault`` the process reads address 0 instead.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 
@@ -36,4 +38,6 @@ def failpoint(name: str) -> None:
             os.close(os.open(once, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
             return
+    if os.environ.get("ERNIE_FAILPOINT_HOW") == "segfault":
+        ctypes.string_at(0)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -11,7 +11,7 @@ import json
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -73,7 +73,7 @@ class Machine:
     system_metrics: bool = True
 
 
-def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> Manifest:
+def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine, room: Callable[[], None] = lambda: None) -> Manifest:
     """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, ernie_config.json, vocab.txt, normaliser.json) and the manifest.
 
     Args:
@@ -81,6 +81,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         prepared: a finished prepare step (or an import of the reference's files).
         seed: the recipe's seed.
         machine: how to lay the work over the machine.
+        room: waits until the cluster has room for the ranks again, after a node was lost; see `run_workers`.
 
     Raises:
         InputError: a task without rows; E-INIT-VOCAB, E-MODEL-MISSING, a model to start from that does not fit or is not there.
@@ -100,7 +101,8 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
     with _stoppable(context.folder), _shown(context.folder / LOG_NAME, total, context.say):
         run_workers(
             train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES, progress=newest,
-            timeout_s=machine.timeout_s + RANKS_WAIT_S, memory_bytes=machine.memory_bytes,
+            timeout_s=machine.timeout_s + RANKS_WAIT_S, memory_bytes=machine.memory_bytes, stopped=(context.folder / STOP_NAME).exists, room=room,
+            say=context.say,
         )  # fmt: skip
     return _finish(context, arguments["vocab_sha256"])
 

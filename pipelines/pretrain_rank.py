@@ -26,11 +26,11 @@ from ernie_core.training.health import SPIKE, shown_ids
 from ernie_core.training.loop import Outcome, StepResult, train
 from ernie_core.training.schedule import learning_rate, linear_warmup_decay, noam_decay
 from ernie_core.training.worker import Worker
+from pipelines.host import Host
 from pipelines.journal import JOURNAL_NAME
 from pipelines.machine_load import PREFIX
 from pipelines.meter import log_line, memory_mb, validation_line, validation_metrics
 from pipelines.rank_state import LOCK_NAME, LOG_NAME, STOP_NAME, RankState
-from pipelines.ray_train import Host
 from pipelines.run_folder import held
 
 RESULT_NAME, MODEL_FOLDER = "result.json", "model"

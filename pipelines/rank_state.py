@@ -23,13 +23,13 @@ from ernie_core.training.retention import complete, step_of
 from ernie_core.training.saver import Saver
 from ernie_core.training.watched import WatchedFeed
 from ernie_core.training.worker import Worker
+from pipelines.host import Host
 from pipelines.initial import initial_tensors, start_from
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.machine_load import MachineLoad
 from pipelines.meter import Meter, more_is_better
 from pipelines.prepared import prepared_tokenizer
 from pipelines.rank_data import RankData
-from pipelines.ray_train import Host
 
 LOG_NAME, STOP_NAME, LOCK_NAME, CHECKPOINTS = "train.log", "stop", "rank.lock", "checkpoints"
 STATE_VERSION = 3

@@ -7,7 +7,6 @@ decided by our own manifests, so its snapshot is disposable and deleted before e
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -16,17 +15,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from ernie_core.errors import DivergedError, ErnieError, PreemptedError, ResourceError
-from ernie_core.manifest import atomic_write, canonical_json
 from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
+from pipelines.host import LocalHost, TrainFunction
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
-_SNAPSHOT, _ENDED = "checkpoint_manager_snapshot.json", "ended.json"
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+_NOT_STARTED = "E-RANKS-START"
 _OF_ALL_RANKS = (PreemptedError, DivergedError)
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -38,27 +38,6 @@ _ENVIRONMENT = {
     # OpenMP's default spinning makes training crawl when anything else runs beside it: 400 tokens/s against 2,200 (docs/experiments.md).
     "GOMP_SPINCOUNT": "10000",
 }
-
-
-class Host(Protocol):
-    """What runs the ranks."""
-
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Tell that a checkpoint was committed; every rank calls it equally often."""
-
-    def leaving(self) -> bool:
-        """Return whether the machine of this rank is about to be taken away."""
-
-
-class LocalHost:
-    """This process itself."""
-
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Tell nobody."""
-
-    def leaving(self) -> bool:
-        """Return False: a stop comes by the stop file."""
-        return False
 
 
 class _RayHost:
@@ -81,9 +60,6 @@ class _RayHost:
     def leaving(self) -> bool:
         """Return whether Ray drains a node of one of the ranks; it looks every 5 s."""
         return self._notice.preemption_info is not None
-
-
-TrainFunction = Callable[[dict[str, Any], Worker, Host], None]
 
 
 @contextlib.contextmanager
@@ -180,9 +156,10 @@ def _cause(error: BaseException) -> BaseException:
 
 def run_workers(
     train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, folder: Path, max_failures: int, progress: Callable[[], object],
-    timeout_s: float, memory_bytes: int = 0,
+    timeout_s: float, memory_bytes: int = 0, stopped: Callable[[], bool] = lambda: True, room: Callable[[], None] = lambda: None,
+    say: Callable[[str], object] = print,
 ) -> None:  # fmt: skip
-    """Run `train(arguments, worker, host)` on every rank until it ends; a dead rank, or a dead controller of Ray's, restarts the group.
+    """Run `train(arguments, worker, host)` on every rank until it ends; a dead rank, a dead controller of Ray's or a node taken away restarts the group.
 
     Args:
         train: importable; goes on from the newest checkpoint of ours by itself.
@@ -194,33 +171,53 @@ def run_workers(
         progress: what tells that work got on.
         timeout_s: longest wait of a rank for the others, and of Ray for a sign of a rank.
         memory_bytes: memory that each rank asks the cluster for; 0 = none.
+        stopped: whether a stop was asked for; ranks that stopped without that left a node which is taken away, and begin again on others.
+        room: returns once the cluster has room for the ranks; called before they are started again by us, and raises if there is none.
+        say: receives a line at each such start.
 
     Raises:
-        ErnieError: what a rank raised; E-WORKER-DIED.
+        ErnieError: what a rank raised; E-WORKER-DIED; what `room` raises.
     """
     if workers == 0:
         torch.set_num_threads(threads)
         train(arguments, LocalWorker(), LocalHost())
         return
-    (folder / _ENDED).unlink(missing_ok=True)
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout_s)
+    config = {"train": train, "arguments": arguments, "threads": threads}
+    vain = 0
     with ray_cluster(workers * threads):
         while True:
             before = progress()
             (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
-            config = {"train": train, "arguments": arguments, "threads": threads, "ended": str(folder / _ENDED)}
             resources: dict[str, float] = {
                 "CPU": threads,
                 **({"GPU": 1} if _gpu_share() else {}),
                 **({"memory": memory_bytes} if memory_bytes else {}),
             }
             error = _in_thread(partial(_fit, config, workers, resources, folder, max_failures, timeout_s))
+            (folder / _SNAPSHOT).unlink(missing_ok=True)
             if error is None:
-                break
-            if isinstance(error, ErnieError) or progress() == before:
-                raise error
-    (folder / _SNAPSHOT).unlink(missing_ok=True)
-    _raise_ended(folder / _ENDED)
+                return
+            vain = vain + 1 if progress() == before else 0
+            why = _why_again(error, stopped=stopped(), vain=vain, max_failures=max_failures)
+            say(f"{folder.name}: {why}; starts again from the newest checkpoint")
+            room()
+
+
+def _why_again(error: ErnieError, *, stopped: bool, vain: int, max_failures: int) -> str:
+    """Return why a group that ended with `error` is started again; raise the error where it is not.
+
+    Args:
+        error: with which the group ended.
+        stopped: a stop was asked for.
+        vain: groups in a row that ended without a newer checkpoint, this one included.
+        max_failures: groups in a row that may fail to start, as when nodes go while they do.
+    """
+    if isinstance(error, PreemptedError) and not stopped:
+        return "a node is taken away, and the ranks left it with a checkpoint"
+    if isinstance(error, ResourceError) and (vain == 0 or (error.code == _NOT_STARTED and vain <= max_failures)):
+        return f"{error.code} {error.what}"
+    raise error
 
 
 def _in_thread(work: Callable[[], Out]) -> Out:
@@ -243,48 +240,44 @@ def _in_thread(work: Callable[[], Out]) -> Out:
     return done[0]
 
 
-def _fit(
-    config: dict[str, Any], workers: int, resources: dict[str, float], folder: Path, max_failures: int, timeout_s: float
-) -> BaseException | None:
-    """Run one group of ranks, each with `resources`, to its end; return why it failed: an error of ours that a rank raised, or that ranks died too often."""
+def _fit(config: dict[str, Any], workers: int, resources: dict[str, float], folder: Path, max_failures: int, timeout_s: float) -> ErnieError | None:
+    """Run one group of ranks, each with `resources`, to its end; return the error with which all ended, or one raised too often, or that ranks died so."""
     import ray
     import ray.train
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    # Ranks that cannot be started within `RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S` come back to us: Ray would try for ever and say nothing.
+    failures = FailureConfig(max_failures=max_failures, controller_failure_limit=0)  # type: ignore[call-arg]
     trainer = TorchTrainer(
         _rank_loop,
         train_loop_config=config,
         torch_config=TorchConfig(timeout_s=math.ceil(timeout_s)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu="GPU" in resources, resources_per_worker=resources),
         # Ray takes only checkpoints below storage_path/name, so that is the step's own folder.
-        run_config=RunConfig(name=folder.name, storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=max_failures)),
+        run_config=RunConfig(name=folder.name, storage_path=str(folder.parent), failure_config=failures),
     )
     try:
-        trainer.fit()
+        result: Any = trainer.fit()
     except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as e:
         cause = _cause(e)
         if isinstance(cause, ErnieError):
             return cause
+        not_started = hasattr(e, "controller_failure")
         return ResourceError(
-            "E-WORKER-DIED", "training processes died again and again", where=str(folder), expected="processes that live",
+            _NOT_STARTED if not_started else "E-WORKER-DIED",
+            "training processes could not be started" if not_started else "training processes died again and again", where=str(folder), expected="processes that live",
             found=" ".join(str(cause).split())[:500],
             fix="lower `workers` in the recipe if memory ran out, then run the same command again: it goes on from the newest checkpoint",
         )  # fmt: skip
-    return None
+    if (ended := result.return_value) is None:
+        return None
+    kind = next(k for k in _OF_ALL_RANKS if k.__name__ == ended.pop("kind"))
+    return kind(**ended)
 
 
-def _raise_ended(path: Path) -> None:
-    """Raise the error with which all ranks ended together, if they did."""
-    if path.exists():
-        body = json.loads(path.read_bytes())
-        path.unlink()
-        kind = next(k for k in _OF_ALL_RANKS if k.__name__ == body.pop("kind"))
-        raise kind(**body)
-
-
-def _rank_loop(config: dict[str, Any]) -> None:
-    """What each rank runs inside Ray Train."""
+def _rank_loop(config: dict[str, Any]) -> Any:
+    """What each rank runs inside Ray Train; returns the error with which all ranks end together, as its arguments and its "kind"."""
     import ray.train
 
     torch.set_num_threads(config["threads"])
@@ -294,6 +287,5 @@ def _rank_loop(config: dict[str, Any]) -> None:
         config["train"](config["arguments"], worker, _RayHost())
     except _OF_ALL_RANKS as e:
         # Every rank is here with the same error: the group ends in peace, since Ray would restart one that failed.
-        if worker.rank == 0:
-            body = {"code": e.code, "what": e.what, "where": e.where, "expected": e.expected, "found": e.found, "fix": e.fix}
-            atomic_write(Path(config["ended"]), canonical_json({"kind": type(e).__name__, **body}))
+        return {"kind": type(e).__name__, "code": e.code, "what": e.what, "where": e.where, "expected": e.expected, "found": e.found, "fix": e.fix}
+    return None

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ernie_core.training.worker import Worker
-from pipelines.ray_train import Host, map_tasks, ray_cluster, run_workers
+from pipelines.host import Host
+from pipelines.ray_train import map_tasks, ray_cluster, run_workers
 from pipelines.trial import Trial, finished, run_trial
 
 MAX_FAILURES = 3

@@ -149,7 +149,8 @@ def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
             save_steps=p.save_steps, skip_steps=p.skip_steps, keep_checkpoints=p.keep_checkpoints, keep_best=p.keep_best,
             timeout_s=p.timeout_s, recompute=p.recompute, memory_bytes=memory_bytes(p.memory_gb), system_metrics=recipe.tracking.system_metrics,
         )  # fmt: skip
-        return pretrain(context, prepared=context.parents["prepare"], seed=recipe.seed, machine=machine)
+        room = functools.partial(wait_for_step, recipe, context.say, "pretrain")
+        return pretrain(context, prepared=context.parents["prepare"], seed=recipe.seed, machine=machine, room=room)
 
     return run
 

@@ -11,10 +11,21 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+DRAIN = """
+import sys, time
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+client = GcsClient(address=sys.argv[1])
+(node,) = [key.hex() for key, info in client.get_all_node_info().items() if info.node_name == sys.argv[2]]
+reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+accepted, why = client.drain_node(node, reason, "spot notice", time.time_ns() // 1_000_000 + 1000 * int(sys.argv[3]))
+assert accepted, why
+"""
+"""Tells the cluster at argv[1] that the node named argv[2] is taken away in argv[3] seconds, as a cloud's notice does."""
 RAY = Path(sys.executable).with_name("ray")
 ROOT = Path(__file__).parents[1]
 
@@ -51,10 +62,19 @@ class LocalCluster:
     gcs: str
     nodes: list[subprocess.Popen[bytes]]
 
-    def add_node(self, cpus: int) -> subprocess.Popen[bytes]:
-        """Start a node of so many CPUs, and wait until it is there."""
-        command = [str(RAY), "start", f"--address={self.gcs}", f"--num-cpus={cpus}", "--object-store-memory=100000000", *agent_ports(), "--block"]
-        process = subprocess.Popen(command, env=self.env, stdout=self._log(), stderr=subprocess.STDOUT, start_new_session=True)
+    def add_node(self, cpus: int, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a node of so many CPUs, whose processes have more variables in their environment, and wait until it is there."""
+        command = [
+            str(RAY),
+            "start",
+            f"--address={self.gcs}",
+            f"--num-cpus={cpus}",
+            f"--node-name=node-{len(self.nodes)}",
+            "--object-store-memory=100000000",
+            *agent_ports(),
+            "--block",
+        ]
+        process = subprocess.Popen(command, env=self.env | environment, stdout=self._log(), stderr=subprocess.STDOUT, start_new_session=True)
         log = self.folder / f"node-{len(self.nodes)}.log"
         self.nodes.append(process)
         end = time.monotonic() + 60
@@ -65,10 +85,44 @@ class LocalCluster:
         return process
 
     def kill_node(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill a node with all that runs on it, as a lost machine."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        """Kill a node with all that runs on it, as a lost machine; Ray's workers lead process groups of their own."""
+        for pid in [process.pid, *self.processes(b"", [process])]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait(timeout=20)
+
+    def processes(self, name: bytes, nodes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+        """Return the processes of some nodes whose command line holds `name`; of the head's, drivers too."""
+        parents, own = {}, {node.pid for node in nodes}  # each node has a session; a driver has one of its own, below the head's
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parents[int(path.name)] = int((path / "stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
+
+        def belongs(pid: int) -> bool:
+            """Return whether a process, or one above it, is of a session of the nodes."""
+            while pid > 1:
+                with contextlib.suppress(OSError):
+                    if os.getsid(pid) in own:
+                        return True
+                pid = parents.get(pid, 0)
+            return False
+
+        found = []
+        for pid in parents.keys() - own:
+            with contextlib.suppress(OSError):
+                if belongs(pid) and name in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
+    def drain(self, process: subprocess.Popen[bytes], seconds: int) -> None:
+        """Give notice that a node is taken away in so many seconds; it is not."""
+        command = [sys.executable, "-c", DRAIN, self.gcs, f"node-{self.nodes.index(process)}", str(seconds)]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    def node_of(self, pid: int) -> subprocess.Popen[bytes]:
+        """Return the node that a process runs on."""
+        return next(node for node in self.nodes if node.pid == os.getsid(pid))
 
     def _log(self) -> int:
         return os.open(self.folder / f"node-{len(self.nodes)}.log", os.O_WRONLY | os.O_CREAT, 0o600)
@@ -80,8 +134,8 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def local_cluster(folder: Path, nodes: int) -> Iterator[LocalCluster]:
-    """A head and so many nodes of one CPU, with a token of their own; `folder` must have a short path."""
+def local_cluster(folder: Path, nodes: int, **environment: str) -> Iterator[LocalCluster]:
+    """A head and so many nodes of one CPU, with a token of their own and more variables; `folder` must have a short path."""
     (folder / "home" / ".ray").mkdir(parents=True)
     token = folder / "home" / ".ray" / "auth_token"
     token.touch(mode=0o600)
@@ -92,7 +146,7 @@ def local_cluster(folder: Path, nodes: int) -> Iterator[LocalCluster]:
     env |= {
         "HOME": str(folder / "home"), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
         "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+    } | environment  # fmt: skip
     head = [
         str(RAY), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={gcs}", "--num-cpus=0", "--object-store-memory=100000000", "--include-dashboard=true",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", *agent_ports(),

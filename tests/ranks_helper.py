@@ -22,10 +22,10 @@ from ernie_core.errors import ErnieError
 from ernie_core.manifest import file_sha256
 from ernie_core.training.worker import GroupWorker, LocalWorker
 from pipelines import rank_state
+from pipelines.host import LocalHost, TrainFunction
 from pipelines.pretrain import Machine, rank_arguments
 from pipelines.pretrain_rank import RESULT_NAME, train_rank
 from pipelines.rank_state import CHECKPOINTS, LOG_NAME
-from pipelines.ray_train import LocalHost, TrainFunction
 from pipelines.recipe import load_recipe
 from pipelines.recipe_base import results_settings
 from pipelines.steps import StepContext

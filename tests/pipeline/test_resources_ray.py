@@ -13,7 +13,8 @@ import ray.data
 from corpus_prep.flow import _on_ray
 from ernie_core.errors import ResourceError
 from ernie_core.training.worker import Worker
-from pipelines.ray_train import Host, map_tasks, run_workers
+from pipelines.host import Host
+from pipelines.ray_train import map_tasks, run_workers
 from pipelines.resources import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
