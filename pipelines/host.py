@@ -18,6 +18,9 @@ class Host(Protocol):
     def leaving(self) -> bool:
         """Return whether the machine of this rank is about to be taken away."""
 
+    def notes(self) -> list[str]:
+        """Return what a person should know of the machine, a line of the log each."""
+
 
 class LocalHost:
     """This process itself."""
@@ -28,6 +31,10 @@ class LocalHost:
     def leaving(self) -> bool:
         """Return False: a stop comes by the stop file."""
         return False
+
+    def notes(self) -> list[str]:
+        """Return nothing."""
+        return []
 
 
 TrainFunction = Callable[[dict[str, Any], Worker, Host], None]

@@ -73,7 +73,7 @@ class Machine:
     system_metrics: bool = True
 
 
-def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine, room: Callable[[], None] = lambda: None) -> Manifest:
+def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine, room: Callable[[], object] = lambda: None) -> Manifest:
     """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, ernie_config.json, vocab.txt, normaliser.json) and the manifest.
 
     Args:

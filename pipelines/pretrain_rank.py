@@ -65,6 +65,8 @@ class _Rank(RankState):
 
     def resume(self) -> None:
         """Go on from the newest good checkpoint, if there is one."""
+        for line in self.host.notes():
+            self.log(line)
         if self.settings["precision"] == "fp16" and self.worker.device.type == "cpu":
             self.log("WARN E-FP16-CPU a CPU multiplies fp16 in software, measured 65 times slower than fp32; precision bf16 or fp32 is meant for it")
         if not self.restore():

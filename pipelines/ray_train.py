@@ -1,4 +1,4 @@
-"""Runs our code on Ray: a local cluster where there is none, a group of training workers, parallel trials (the only ray.train import).
+"""Runs our code on Ray: a group of training workers, parallel trials (the only ray.train import).
 
 `workers: 0` runs the same functions in this process. Ray is told where checkpoints lie and nothing more: which one is the latest is
 decided by our own manifests, so its snapshot is disposable and deleted before every start (reliability.md P7, P8, F40).
@@ -6,12 +6,10 @@ decided by our own manifests, so its snapshot is disposable and deleted before e
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import dataclasses
 import math
 import os
-import tempfile
-import threading
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,25 +17,15 @@ from typing import Any, TypeVar
 
 import torch
 
-from ernie_core.errors import DivergedError, ErnieError, PreemptedError, ResourceError
-from ernie_core.training.worker import GroupWorker, LocalWorker, Worker
+from ernie_core.errors import ErnieError, ResourceError
+from ernie_core.training.worker import GroupWorker, LocalWorker, Worker, exchange
+from pipelines.groups import NOT_STARTED, OF_ALL_RANKS, cause_of, error_of, in_thread, parts_of, why_again
 from pipelines.host import LocalHost, TrainFunction
+from pipelines.resources import ray_cluster
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
-_NOT_STARTED = "E-RANKS-START"
-_OF_ALL_RANKS = (PreemptedError, DivergedError)
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
-    # At the default of 2 s each report() stalls by 1.5 s and the newest checkpoint is lost at a kill (measured).
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # OpenMP's default spinning makes training crawl when anything else runs beside it: 400 tokens/s against 2,200 (docs/experiments.md).
-    "GOMP_SPINCOUNT": "10000",
-}
 
 
 class _RayHost:
@@ -61,40 +49,13 @@ class _RayHost:
         """Return whether Ray drains a node of one of the ranks; it looks every 5 s."""
         return self._notice.preemption_info is not None
 
+    def notes(self) -> list[str]:
+        """Return that the GPU which Ray gave this rank is none, if so."""
+        import ray
 
-@contextlib.contextmanager
-def ray_cluster(cpus: int) -> Iterator[None]:
-    """Connect to the cluster of this job (RAY_ADDRESS), or run a local one for the time of the block; nothing if Ray is up already.
-
-    Args:
-        cpus: logical CPUs that the work needs at once; a local cluster has at least these.
-    """
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(address="auto", **quiet)
-    else:
-        num_cpus = max(cpus, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(_temp_folder()), **quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _temp_folder() -> Path:
-    """Return a private folder for Ray's sockets and logs; short, since a socket's path has at most 107 bytes (reliability S23)."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or Path(tempfile.gettempdir()) / f"ernie-ray-{os.getuid()}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ResourceError("E-PERMISSION", "Ray's folder belongs to somebody else", where=str(folder), fix="set RAY_TMPDIR to a folder of yours")
-    return folder
+        if not ray.get_gpu_ids() or torch.cuda.is_available():
+            return []
+        return ["WARN E-GPU-NONE the cluster counts a GPU for this rank, and its machine has none: it trains on the CPU"]
 
 
 def map_tasks(function: Callable[[Item], Out], items: Sequence[Item], workers: int, memory_bytes: int = 0) -> Iterator[Out]:
@@ -135,7 +96,7 @@ def _get(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as e:
-        raise _cause(e) from e
+        raise cause_of(e) from e
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as e:
         raise ResourceError(
             "E-WORKER-DIED", "a process died again and again at the same piece of work", expected="a process that lives", found=str(e).strip(),
@@ -143,20 +104,9 @@ def _get(reference: Any) -> Any:
         ) from e  # fmt: skip
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return our own error inside Ray's wrappers, or the wrapper."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ErnieError):
-            return seen
-        inner = getattr(seen, "cause", None) or next(iter(getattr(seen, "worker_failures", {}).values()), None)
-        seen = inner if isinstance(inner, BaseException) and inner is not seen else seen.__cause__
-    return error
-
-
 def run_workers(
     train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, folder: Path, max_failures: int, progress: Callable[[], object],
-    timeout_s: float, memory_bytes: int = 0, stopped: Callable[[], bool] = lambda: True, room: Callable[[], None] = lambda: None,
+    timeout_s: float, memory_bytes: int = 0, stopped: Callable[[], bool] = lambda: True, room: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = print,
 ) -> None:  # fmt: skip
     """Run `train(arguments, worker, host)` on every rank until it ends; a dead rank, a dead controller of Ray's or a node taken away restarts the group.
@@ -194,50 +144,14 @@ def run_workers(
                 **({"GPU": 1} if _gpu_share() else {}),
                 **({"memory": memory_bytes} if memory_bytes else {}),
             }
-            error = _in_thread(partial(_fit, config, workers, resources, folder, max_failures, timeout_s))
+            error = in_thread(partial(_fit, config, workers, resources, folder, max_failures, timeout_s))
             (folder / _SNAPSHOT).unlink(missing_ok=True)
             if error is None:
                 return
             vain = vain + 1 if progress() == before else 0
-            why = _why_again(error, stopped=stopped(), vain=vain, max_failures=max_failures)
+            why = why_again(error, stopped=stopped(), vain=vain, max_failures=max_failures)
             say(f"{folder.name}: {why}; starts again from the newest checkpoint")
             room()
-
-
-def _why_again(error: ErnieError, *, stopped: bool, vain: int, max_failures: int) -> str:
-    """Return why a group that ended with `error` is started again; raise the error where it is not.
-
-    Args:
-        error: with which the group ended.
-        stopped: a stop was asked for.
-        vain: groups in a row that ended without a newer checkpoint, this one included.
-        max_failures: groups in a row that may fail to start, as when nodes go while they do.
-    """
-    if isinstance(error, PreemptedError) and not stopped:
-        return "a node is taken away, and the ranks left it with a checkpoint"
-    if isinstance(error, ResourceError) and (vain == 0 or (error.code == _NOT_STARTED and vain <= max_failures)):
-        return f"{error.code} {error.what}"
-    raise error
-
-
-def _in_thread(work: Callable[[], Out]) -> Out:
-    """Do it in another thread: Ray Train takes SIGINT for itself in the main one, and a stop must reach our own handler."""
-    done: list[Out] = []
-    failed: list[BaseException] = []
-
-    def do() -> None:
-        """Keep what comes of it for the thread that waits."""
-        try:
-            done.append(work())
-        except BaseException as e:  # noqa: BLE001  raised below
-            failed.append(e)
-
-    thread = threading.Thread(target=do, name="ray-train", daemon=True)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return done[0]
 
 
 def _fit(config: dict[str, Any], workers: int, resources: dict[str, float], folder: Path, max_failures: int, timeout_s: float) -> ErnieError | None:
@@ -245,14 +159,14 @@ def _fit(config: dict[str, Any], workers: int, resources: dict[str, float], fold
     import ray
     import ray.train
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     # Ranks that cannot be started within `RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S` come back to us: Ray would try for ever and say nothing.
     failures = FailureConfig(max_failures=max_failures, controller_failure_limit=0)  # type: ignore[call-arg]
     trainer = TorchTrainer(
         _rank_loop,
         train_loop_config=config,
-        torch_config=TorchConfig(timeout_s=math.ceil(timeout_s)),
+        torch_config=_torch_config(timeout_s),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu="GPU" in resources, resources_per_worker=resources),
         # Ray takes only checkpoints below storage_path/name, so that is the step's own folder.
         run_config=RunConfig(name=folder.name, storage_path=str(folder.parent), failure_config=failures),
@@ -260,32 +174,82 @@ def _fit(config: dict[str, Any], workers: int, resources: dict[str, float], fold
     try:
         result: Any = trainer.fit()
     except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as e:
-        cause = _cause(e)
+        cause = cause_of(e)
         if isinstance(cause, ErnieError):
             return cause
         not_started = hasattr(e, "controller_failure")
         return ResourceError(
-            _NOT_STARTED if not_started else "E-WORKER-DIED",
+            NOT_STARTED if not_started else "E-WORKER-DIED",
             "training processes could not be started" if not_started else "training processes died again and again", where=str(folder), expected="processes that live",
             found=" ".join(str(cause).split())[:500],
             fix="lower `workers` in the recipe if memory ran out, then run the same command again: it goes on from the newest checkpoint",
         )  # fmt: skip
     if (ended := result.return_value) is None:
         return None
-    kind = next(k for k in _OF_ALL_RANKS if k.__name__ == ended.pop("kind"))
-    return kind(**ended)
+    return error_of(ended)
+
+
+def _torch_config(timeout_s: float) -> Any:
+    """Return how Ray Train joins the ranks: by what they themselves find on their machines, as the driver's may have no GPU."""
+    from ray.train.torch import TorchConfig
+    from ray.train.torch.config import _TorchBackend
+
+    class OneExchange(_TorchBackend):
+        """Joins ranks that all choose NCCL by it, others by gloo; a rank for which that is wrong says so itself, see `_rank_loop`."""
+
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            """Ask the ranks, then join them."""
+            found = worker_group.execute(_exchange_here)
+            super().on_start(worker_group, dataclasses.replace(backend_config, backend="nccl" if set(found) == {"nccl"} else "gloo"))
+
+    class Config(TorchConfig):
+        """Ray's, with the choice above."""
+
+        @property
+        def backend_cls(self) -> type[_TorchBackend]:
+            """Return what joins the ranks."""
+            return OneExchange
+
+    return Config(backend="gloo", timeout_s=math.ceil(timeout_s))
+
+
+def _exchange_here() -> str:
+    """Return what this rank, of a group of several, would exchange gradients by; the code of the error where there is nothing."""
+    import ray
+
+    try:
+        return exchange(2, given_gpu=bool(ray.get_gpu_ids()))
+    except ErnieError as e:
+        return e.code
+
+
+def _worker(world: int, given_gpu: bool) -> Worker:
+    """Return this rank.
+
+    Raises:
+        ResourceError: E-NO-NCCL, E-NO-CUDA, E-RANK-DEVICES.
+    """
+    chosen = exchange(world, given_gpu=given_gpu)
+    if world == 1:
+        return LocalWorker()
+    if (joined := torch.distributed.get_backend()) != chosen:
+        raise ResourceError(
+            "E-RANK-DEVICES", "some ranks have GPUs and others have none", where=socket.gethostname(), expected=f"{chosen} on all ranks",
+            found=joined, fix="set gpus_on_demand: true, or train on nodes of one kind",
+        )  # fmt: skip
+    return GroupWorker()
 
 
 def _rank_loop(config: dict[str, Any]) -> Any:
     """What each rank runs inside Ray Train; returns the error with which all ranks end together, as its arguments and its "kind"."""
+    import ray
     import ray.train
 
     torch.set_num_threads(config["threads"])
-    world = ray.train.get_context().get_world_size()
-    worker: Worker = GroupWorker() if world > 1 else LocalWorker()
+    worker = _worker(ray.train.get_context().get_world_size(), bool(ray.get_gpu_ids()))
     try:
         config["train"](config["arguments"], worker, _RayHost())
-    except _OF_ALL_RANKS as e:
+    except OF_ALL_RANKS as e:
         # Every rank is here with the same error: the group ends in peace, since Ray would restart one that failed.
-        return {"kind": type(e).__name__, "code": e.code, "what": e.what, "where": e.where, "expected": e.expected, "found": e.found, "fix": e.fix}
+        return parts_of(e)
     return None

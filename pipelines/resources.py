@@ -1,18 +1,75 @@
-"""Waits for what a step needs of the cluster, and says what is asked and what is there (reliability F13)."""
+"""The cluster that steps run on: this job's or a local one; what a step needs of it is waited for, and what is asked and there is said (reliability F13)."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ernie_core.errors import ResourceError
-from pipelines.recipe_schema import Recipe
 from pipelines.steps import Say
 
+if TYPE_CHECKING:  # ranks import this file, and need no recipe
+    from pipelines.recipe_schema import Recipe
+
 SAY_EVERY_S = 30.0
+HOLD_S = 120.0
+"""Longest time that nodes are kept for a step whose processes have not begun: as long as Ray Train waits for its ranks."""
 GB = 1e9
 Bundle = Mapping[str, float]
+Release = Callable[[], None]
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    # At the default of 2 s each report() stalls by 1.5 s and the newest checkpoint is lost at a kill (measured).
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # OpenMP's default spinning makes training crawl when anything else runs beside it: 400 tokens/s against 2,200 (docs/experiments.md).
+    "GOMP_SPINCOUNT": "10000",
+}
+
+
+@contextlib.contextmanager
+def ray_cluster(cpus: int) -> Iterator[None]:
+    """Connect to the cluster of this job (RAY_ADDRESS), or run a local one for the time of the block; nothing if Ray is up already.
+
+    Args:
+        cpus: logical CPUs that the work needs at once; a local cluster has at least these.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(address="auto", **quiet)
+    else:
+        num_cpus = max(cpus, os.cpu_count() or 1)
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(_temp_folder()), **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _temp_folder() -> Path:
+    """Return a private folder for Ray's sockets and logs; short, since a socket's path has at most 107 bytes (reliability S23)."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or Path(tempfile.gettempdir()) / f"ernie-ray-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ResourceError("E-PERMISSION", "Ray's folder belongs to somebody else", where=str(folder), fix="set RAY_TMPDIR to a folder of yours")
+    return folder
 
 
 def bundles_of(recipe: Recipe, step: str) -> list[dict[str, float]]:
@@ -45,19 +102,25 @@ def cpus_of(recipe: Recipe) -> int:
     return max(recipe.workers, *needed) if recipe.workers else 0
 
 
-def wait_for_step(recipe: Recipe, say: Say, step: str) -> None:
+def wait_for_step(recipe: Recipe, say: Say, step: str) -> Release:
     """Wait until the cluster has room for a step of the recipe; see `wait_for`."""
-    wait_for(bundles_of(recipe, step), step, recipe.resources_wait_s, say)
+    return wait_for(bundles_of(recipe, step), step, recipe.resources_wait_s, say)
 
 
-def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, every_s: float = SAY_EVERY_S) -> None:
+def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, every_s: float = SAY_EVERY_S) -> Release:
     """Wait until the cluster has room for `bundles` at once; an autoscaler sees the demand and starts nodes for it.
+
+    The room is free again at the end, so that the step's own processes find it, and are counted once. Their nodes would be idle until these come, and
+    an autoscaler might end them and start others: a byte of each node's memory is held (pipelines/docs/decisions/0008-autoscaling.md).
 
     Args:
         bundles: resources of each process.
         what: the step, for messages.
         wait_s: seconds to wait.
         say: receives asked against available every `every_s` seconds.
+
+    Returns:
+        What lets the nodes go, if `HOLD_S` have not passed before.
 
     Raises:
         ResourceError: E-RESOURCES, the room did not come in time.
@@ -79,8 +142,28 @@ def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, ever
             if time.monotonic() - said >= every_s:
                 said = time.monotonic()
                 say(f"{what}: waits for room: asks {asked}; {there}")
+        return _held(group)
     finally:
         remove_placement_group(group)
+
+
+def _held(group: Any) -> Release:
+    """Keep the nodes of a group from being idle, for `HOLD_S` at most; return what lets them go."""
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+
+    nodes = sorted(set(placement_group_table(group)["bundles_to_node_id"].values()))
+    hold = placement_group([{"memory": 1}] * len(nodes), bundle_label_selector=[{"ray.io/node-id": node} for node in nodes])
+    hold.wait(1)
+    timer = threading.Timer(HOLD_S, remove_placement_group, (hold,))
+    timer.daemon = True
+    timer.start()
+
+    def release() -> None:
+        """Let the nodes go, once."""
+        timer.cancel()
+        remove_placement_group(hold)
+
+    return release
 
 
 def room_words(bundles: Sequence[Bundle], free: Bundle, total: Bundle) -> tuple[str, str]:

@@ -20,14 +20,14 @@ ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "mistakes
 
 @dataclass(frozen=True)
 class Tracked:
-    """How a run of steps is tracked: name and experiment in MLflow, its store, the parameters of the parent run; CPUs that Ray needs, 0 without Ray; what waits for a step's resources."""
+    """How a run of steps is tracked: name and experiment in MLflow, its store, the parameters of the parent run; CPUs that Ray needs, 0 without Ray; what waits for a step's resources, and returns what lets them go."""
 
     name: str
     experiment: str
     uri: str
     params: dict[str, Any]
     cpus: int
-    room: Callable[[str], None] = lambda _step: None
+    room: Callable[[str], Callable[[], None]] = lambda _step: lambda: None
 
 
 def around_steps(
@@ -47,17 +47,18 @@ def around_steps(
     @contextlib.contextmanager
     def around(context: StepContext) -> Iterator[None]:
         """Open what the step needs, and hand over its artefacts where it ended well."""
-        from pipelines.ray_train import ray_cluster
+        from pipelines.resources import ray_cluster
 
         if not parents:
             tags = {"recipe": tracked.name, "step": "workflow", **code_tags(), "recipe_sha256": sha256_of(tracked.params)}
             parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params))))
+        room = contextlib.ExitStack()
         if tracked.cpus and context.name in ON_RAY:
             stack.enter_context(ray_cluster(tracked.cpus))
-            tracked.room(context.name)
+            room.callback(tracked.room(context.name))
         tags = {"recipe": tracked.name, "step": context.name, **step_tags(context, tracked.params)}
         linked = {"inputs": context.parent_hashes, "datasets": step_datasets(context, tracked.name), "links": step_links(context)}
-        with _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, **linked)) as run:
+        with room, _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, **linked)) as run:
             run.start_shipper()
             context.run = run
             yield

@@ -9,7 +9,8 @@ from typing import Any
 
 from ernie_core.training.worker import Worker
 from pipelines.host import Host
-from pipelines.ray_train import map_tasks, ray_cluster, run_workers
+from pipelines.ray_train import map_tasks, run_workers
+from pipelines.resources import ray_cluster
 from pipelines.trial import Trial, finished, run_trial
 
 MAX_FAILURES = 3

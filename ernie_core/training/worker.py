@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -39,6 +41,40 @@ class Worker(Protocol):
 def default_device() -> torch.device:
     """Return the current CUDA device where there is one, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def exchange(world: int, *, given_gpu: bool) -> str:
+    """Return by what the ranks of a group exchange gradients: "nccl" on GPUs, "gloo" on CPUs. Nothing else is tried where the right one is missing.
+
+    Args:
+        world: ranks; one alone exchanges nothing.
+        given_gpu: the cluster has given this rank a GPU. One that is only a number to the cluster, on a machine without the device, is no GPU.
+
+    Raises:
+        ResourceError: E-NO-NCCL, this torch cannot exchange between GPUs; E-NO-CUDA, it cannot use the GPU that is there.
+    """
+    if torch.cuda.is_available():
+        if world > 1 and not distributed.is_nccl_available():
+            raise ResourceError(
+                "E-NO-NCCL", "this build of torch has no NCCL, by which ranks on GPUs exchange gradients", where=socket.gethostname(),
+                expected="torch with CUDA and NCCL", found=f"torch {torch.__version__}", fix="install torch's CUDA build for Linux, or train on one GPU",
+            )  # fmt: skip
+        return "nccl"
+    if given_gpu and gpu_devices():
+        raise ResourceError(
+            "E-NO-CUDA", "this build of torch cannot use the machine's GPU", where=socket.gethostname(), expected="torch with CUDA, and a driver for it",
+            found=f"torch {torch.__version__}, {', '.join(gpu_devices())}",
+            fix="install torch's CUDA build, or take the GPUs out of what the cluster offers to train on CPUs",
+        )  # fmt: skip
+    return "gloo"
+
+
+def gpu_devices() -> list[str]:
+    """Return the device files of this machine's NVIDIA GPUs.
+
+    Example: ``["/dev/nvidia0", "/dev/nvidia1"]``.
+    """
+    return sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))
 
 
 class LocalWorker:

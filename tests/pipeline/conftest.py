@@ -21,7 +21,7 @@ def short_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def cluster(short_folder: Path) -> Iterator[None]:
     """A running Ray with two CPUs; code under test connects to it instead of starting its own."""
-    from pipelines.ray_train import ray_cluster
+    from pipelines.resources import ray_cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(short_folder))

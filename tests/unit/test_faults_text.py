@@ -58,7 +58,7 @@ def test_a_corpus_without_text_exits_3_before_anything_starts(
     for name, data in files.items():
         (tmp_path / "in" / name).write_bytes(data)
     (tmp_path / "r.yaml").write_text(f"name: r\nroot: {tmp_path}/runs\ncorpora:\n  a: {{reader: text, path: '{tmp_path}/in/*.txt'}}\n")
-    monkeypatch.setattr("pipelines.ray_train.ray_cluster", None)  # to start it would be an error of another kind
+    monkeypatch.setattr("pipelines.resources.ray_cluster", None)  # to start it would be an error of another kind
     assert main(["prepare", str(tmp_path / "r.yaml")]) == 3
     error = capsys.readouterr().err
     assert f"at {tmp_path}/in/*.txt" in error
