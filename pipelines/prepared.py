@@ -17,13 +17,13 @@ def prepared_tokenizer(prepared: Path, manifest: Manifest) -> Tokenizer:
     """Return the vocabulary and the normaliser that the shards in `prepared` were made with.
 
     Raises:
-        IntegrityError: E-VOCAB-MISSING, E-SHARD-HASH, E-NORMALISER.
+        IntegrityError: E-VOCAB-MISSING, E-VOCAB-HASH, E-SHARD-HASH, E-NORMALISER.
     """
     entries = {f.path: f for f in manifest.files}
-    for path in (VOCAB_PATH, NORMALISER_PATH):
+    for path, code in ((VOCAB_PATH, "E-VOCAB-HASH"), (NORMALISER_PATH, "E-SHARD-HASH")):
         if path not in entries:
             raise IntegrityError(
                 "E-VOCAB-MISSING", "the shards' manifest names no such table", where=str(prepared), expected=path, fix="prepare the shards again"
             )
-        verified_path(prepared, entries[path])
+        verified_path(prepared, entries[path], code)
     return load_tokenizer(prepared / VOCAB_PATH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,9 @@ class RankState:
             **{name: self.arguments[name] for name in ("seed", "config", "vocab_sha256", "shards_sha256")},
         }
 
-    def layout(self) -> dict[str, int]:
-        """Return what must be equal too, beside `checkpoint.environment`, for a resumed run to give the same bits."""
-        return {"world": self.worker.world, "device_tokens": self.machine["device_tokens"]}
+    def layout(self) -> dict[str, int | str]:
+        """Return what must be equal too, beside `environment.environment`, for a resumed run to give the same bits."""
+        return {"world": self.worker.world, "device_tokens": self.machine["device_tokens"], "ray": version("ray")}
 
     def restore(self) -> bool:
         """Go on from the newest good checkpoint; return whether there is one.
@@ -121,7 +122,7 @@ class RankState:
         self.meter = Meter(self.weights(), state["meter"])
         self.scores = {int(step): score for step, score in state["scores"].items()}
 
-    def _compare_machines(self, folder: Path, layout: Mapping[str, int]) -> None:
+    def _compare_machines(self, folder: Path, layout: Mapping[str, int | str]) -> None:
         now = self.layout()
         differs = checkpoint.environment_differences(folder)
         differs += [f"{name}: {was} in the checkpoint, {now[name]} now" for name, was in layout.items() if now[name] != was]

@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING
 
 from ernie_core.failpoints import failpoint
 from pipelines import outbox
-from pipelines.journal import JOURNAL_NAME, read_unsent
+from pipelines.journal import JOURNAL_NAME, Point, read_unsent
 from pipelines.outbox import Shipped, Wanted, read_state, write_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
     from mlflow.entities import Run as MlflowRun
 
 KEY_TAG, MODEL_TAG = "ernie.run_key", "ernie.model_sha256"
 DIGEST_CHARS = 36  # of a dataset, MLflow's limit
+CALL_METRICS = 1000  # MLflow takes no more in a call
 Say = Callable[[str], None]
 _ENVIRONMENT = {
     # Its default blocks one call to a dead server for 246 s (reliability.md P10); any retry whose first answer was lost makes a second run.
@@ -162,21 +164,36 @@ def _experiment_id(client: MlflowClient, wanted: Wanted) -> str:
 
 
 def _ship_points(client: MlflowClient, folder: Path, run_id: str, shipped: Shipped) -> None:
+    """Send what the journal has more, and after each call note how far that is: what comes of a call that fails is not done again in full."""
+    points, end = read_unsent(folder / JOURNAL_NAME, shipped.offset)
+    for metrics, done in _calls(points, end):
+        client.log_batch(run_id, metrics=metrics)
+        failpoint("track.mid_ship")
+        shipped.offset = done
+        write_state(folder, shipped)
+
+
+def _calls(points: list[Point], end: int) -> Iterator[tuple[list[Metric], int]]:
+    """Yield the metrics of each call, `CALL_METRICS` at most, and the byte of the journal before which all has been sent after it.
+
+    Args:
+        points: in the journal's order.
+        end: byte after the last of them.
+    """
     from mlflow.entities import Metric
 
-    points, end = read_unsent(folder / JOURNAL_NAME, shipped.offset)
-    if not points:
-        return
-    metrics = [
-        Metric(outbox.safe_name(name), value if math.isfinite(value) else math.nan, p.time_ms, p.step)
-        for p in points
-        for name, value in p.metrics.items()
-    ]
-    for i in range(0, len(metrics), 1000):  # MLflow takes 1000 a call
-        client.log_batch(run_id, metrics=metrics[i : i + 1000])
-        failpoint("track.mid_ship")
-    shipped.offset = end
-    write_state(folder, shipped)
+    waiting: list[Metric] = []
+    for point in points:
+        own = [Metric(outbox.safe_name(n), v if math.isfinite(v) else math.nan, point.time_ms, point.step) for n, v in point.metrics.items()]
+        if waiting and len(waiting) + len(own) > CALL_METRICS:
+            yield waiting, point.at
+            waiting = []
+        waiting += own
+        while len(waiting) > CALL_METRICS:  # one point alone
+            yield waiting[:CALL_METRICS], point.at
+            waiting = waiting[CALL_METRICS:]
+    if waiting:
+        yield waiting, end
 
 
 def _ship_model(client: MlflowClient, run: MlflowRun, folder: Path, name: str, digest: str) -> None:

@@ -184,11 +184,11 @@ def codes(said: list[str]) -> list[str]:
     return [line.split()[1] for line in said if line.startswith("WARN E-TRACKING")]
 
 
-def wait_until(said: list[str], text: str) -> None:
-    """Wait until a line holds `text`."""
+def wait_until(said: list[str], text: str, times: int = 1) -> None:
+    """Wait until as many lines hold `text`."""
     deadline = time.monotonic() + 60
-    while not any(text in line for line in said):
-        assert time.monotonic() < deadline, f"{text!r} was never said: {said}"
+    while sum(text in line for line in said) < times:
+        assert time.monotonic() < deadline, f"{text!r} was not said {times} times: {said}"
         time.sleep(0.02)
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
@@ -36,6 +34,7 @@ from ernie_core.manifest import (
     write_manifest,
 )  # fmt: skip
 from ernie_core.model.config import ErnieConfig
+from ernie_core.training.environment import environment
 from ernie_core.training.optim import load_optimizer_tensors, optimizer_tensors
 from ernie_core.training.retention import STATE_NAME, complete, new_folder, remove, superfluous
 
@@ -154,7 +153,7 @@ def latest(root: Path, warn: Callable[[str], None]) -> Path | None:
         warn: told of each damaged checkpoint that is passed over.
 
     Raises:
-        IntegrityError: E-CKPT-BAD, there are complete checkpoints and all are damaged.
+        IntegrityError: E-CKPT-BAD, there are complete checkpoints and all are damaged: what is wrong with each is listed.
     """
     damaged = []
     for folder in complete(root):
@@ -168,7 +167,7 @@ def latest(root: Path, warn: Callable[[str], None]) -> Path | None:
         return folder
     if damaged:
         raise IntegrityError(
-            "E-CKPT-BAD", "every checkpoint is damaged", where=str(root), found=damaged[0],
+            "E-CKPT-BAD", "every checkpoint is damaged", where=str(root), found=" | ".join(damaged),
             fix="restore one from a backup, or delete this folder to train from the start",
         )  # fmt: skip
     return None
@@ -243,8 +242,8 @@ def _read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def _check_shapes(path: Path, expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
-    problems = [f"missing {name}" for name in sorted(set(expected) - set(tensors))]
-    problems += [f"unexpected {name}" for name in sorted(set(tensors) - set(expected))]
+    problems = [f"missing {name} {list(expected[name])}" for name in sorted(set(expected) - set(tensors))]
+    problems += [f"unexpected {name} {list(tensors[name].shape)}" for name in sorted(set(tensors) - set(expected))]
     shared = sorted(set(expected) & set(tensors))
     problems += [f"{n} is {list(tensors[n].shape)}, not {list(expected[n])}" for n in shared if tuple(tensors[n].shape) != expected[n]]
     if problems:
@@ -273,9 +272,13 @@ def check_fingerprint(folder: Path, expected: Mapping[str, Any]) -> None:
 def environment_differences(folder: Path) -> list[str]:
     """Return what differs between the machine that wrote a checkpoint and this one: with any, resume is not equal to the bit.
 
+    A value that the checkpoint does not record, since an earlier version wrote it, is no difference.
+
     Example: ``["threads: 2 in the checkpoint, 1 now"]``.
     """
-    return _differences(_flat(read_manifest(folder, STEP).facts["environment"]), _flat(environment()))
+    was = _flat(read_manifest(folder, STEP).facts["environment"])
+    now = _flat(environment())
+    return _differences(was, {name: now.get(name) for name in was})
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -289,12 +292,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in json.loads(canonical_json(dict(values))).items():
         out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return out
-
-
-def environment() -> dict[str, Any]:
-    """Return what equal bits depend on beside the settings: versions, processor and threads (reliability.md 4.3)."""
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version(),
-        "cpu": torch.backends.cpu.get_cpu_capability(), "cuda": cuda, "threads": torch.get_num_threads(),
-    }  # fmt: skip

@@ -192,6 +192,42 @@ def test_a_stop_signal_ends_with_75_and_a_checkpoint_at_the_step_it_came(
     assert (newest / "manifest.json").exists()
 
 
+def test_a_run_whose_driver_was_killed_goes_on_although_rays_snapshot_is_cut_off(
+    corpus: Path, unbroken: Path, tmp_path: Path, short_folder: Path
+) -> None:
+    """F40: Ray Train would end at its start on such a file; ours is not asked for, and goes by its own manifests."""
+    take_prepared(unbroken, tmp_path)
+    recipe = write_recipe(tmp_path, corpus, workers=2, ranks=1)
+    steps = 400
+    words = [
+        "pretrain",
+        str(recipe),
+        "--set",
+        f"pretrain.iterations={{knowledge_masking: {steps - 8}, next_sentence: 8}}",
+        "--set",
+        "pretrain.skip_steps=1",
+    ]
+    place = tmp_path / "runs" / "tiny" / "pretrain"
+    log, snapshot = place / "train.log", place / "checkpoint_manager_snapshot.json"
+    with subprocess.Popen([sys.executable, "-m", "jobs.cli", *words], cwd=tmp_path, env=environment(short_folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not (snapshot.exists() and log.exists() and "step: 8," in log.read_text(encoding="utf-8")):
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    assert not (place / "manifest.json").exists(), "the kill must land while work is pending"
+    data = snapshot.read_bytes()
+    snapshot.write_bytes(data[: len(data) // 2])
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(snapshot.read_bytes())
+    again = ernie(tmp_path, words, environment(short_folder))
+    assert again.returncode == 0, again.stderr
+    assert "resumed from step-" in again.stdout
+    assert not snapshot.exists()
+    assert [step for step, name in sorted(journal(tmp_path)) if name == "train/loss"] == list(range(1, steps + 1))
+
+
 def test_the_seeds_arguments_on_the_seeds_data_give_falling_ppl_and_validation_lines(test_data: Path, tmp_path: Path, short_folder: Path) -> None:
     reference = test_data / "ernie_reference"
     lists = {}
