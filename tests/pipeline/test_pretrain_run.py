@@ -198,7 +198,7 @@ def test_a_run_whose_driver_was_killed_goes_on_although_rays_snapshot_is_cut_off
     """F40: Ray Train would end at its start on such a file; ours is not asked for, and goes by its own manifests."""
     take_prepared(unbroken, tmp_path)
     recipe = write_recipe(tmp_path, corpus, workers=2, ranks=1)
-    steps = 400
+    steps = 150
     words = [
         "pretrain",
         str(recipe),
