@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -11,9 +12,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DRAIN = """
 import sys, time
@@ -28,6 +30,13 @@ assert accepted, why
 """Tells the cluster at argv[1] that the node named argv[2] is taken away in argv[3] seconds, as a cloud's notice does."""
 RAY = Path(sys.executable).with_name("ray")
 ROOT = Path(__file__).parents[1]
+HEAD_ID = "f" * 51 + "00000"
+"""Node id of a head whose autoscaler starts its nodes on this machine: Ray's fake provider knows it by no other."""
+AUTOSCALED = {
+    "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "1",
+    "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+}  # fmt: skip
+"""Of such a head, beside the cluster's environment; its clocks run faster than a cloud's (5 s, 10 s)."""
 
 
 def free_ports(count: int, low: int = 20000, high: int = 32000) -> list[int]:
@@ -134,8 +143,15 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def local_cluster(folder: Path, nodes: int, **environment: str) -> Iterator[LocalCluster]:
-    """A head and so many nodes of one CPU, with a token of their own and more variables; `folder` must have a short path."""
+def local_cluster(folder: Path, nodes: int, autoscaling: Callable[[str], dict[str, Any]] | None = None, **environment: str) -> Iterator[LocalCluster]:
+    """A head and so many nodes of one CPU, with a token of their own and more variables; `folder` must have a short path.
+
+    Args:
+        folder: see `LocalCluster`.
+        nodes: to start beside the head.
+        autoscaling: returns what the head's autoscaler is to keep to, see `autoscale_helper`, for the address that nodes join; None = no autoscaler.
+        environment: the variables.
+    """
     (folder / "home" / ".ray").mkdir(parents=True)
     token = folder / "home" / ".ray" / "auth_token"
     token.touch(mode=0o600)
@@ -153,7 +169,12 @@ def local_cluster(folder: Path, nodes: int, **environment: str) -> Iterator[Loca
         f"--temp-dir={folder / 'r'}", "--block",
     ]  # fmt: skip
     cluster = LocalCluster(env, folder, f"127.0.0.1:{gcs}", [])
-    cluster.nodes.append(subprocess.Popen(head, env=env, stdout=cluster._log(), stderr=subprocess.STDOUT, start_new_session=True))
+    head_env = env
+    if autoscaling is not None:
+        (folder / "cluster.json").write_text(json.dumps(autoscaling(cluster.gcs)), encoding="utf-8")  # JSON is YAML
+        head.append(f"--autoscaling-config={folder / 'cluster.json'}")
+        head_env = env | AUTOSCALED
+    cluster.nodes.append(subprocess.Popen(head, env=head_env, stdout=cluster._log(), stderr=subprocess.STDOUT, start_new_session=True))
     try:
         _wait(f"http://127.0.0.1:{dashboard}/api/version", token.read_text(encoding="utf-8"))
         for _ in range(nodes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,19 @@ def test_memory_that_is_not_there_is_waited_for_and_named() -> None:
     assert caught.value.exit_code == 6
     assert said
     assert said[0].startswith("pretrain: waits for room: asks 2 × (1 CPU 1e+06 GB memory); 2 CPU ")
+
+
+def test_nodes_that_were_waited_for_are_held_until_they_are_let_go() -> None:
+    def held() -> list[dict[str, float]]:
+        """Return the bundles of groups that have their place."""
+        groups = ray.util.placement_group_table().values()
+        return [bundle for group in groups if group["state"] == "CREATED" for bundle in group["bundles"].values()]
+
+    release = wait_for([{"CPU": 1.0}] * 2, "pretrain", 30.0, print)
+    assert held() == [{"memory": 1.0}], "one node, on which both CPUs are free again"
+    release()
+    release()
+    end = time.monotonic() + 20
+    while held():
+        assert time.monotonic() < end
+        time.sleep(0.1)
