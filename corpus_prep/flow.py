@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from corpus_prep.commit import Entry, read_entry
 from corpus_prep.dedup import benchmark_texts, contamination_table
 from corpus_prep.languages import dictionaries
 from corpus_prep.offers import sampling_tasks
-from corpus_prep.pass_one import Plan, pass_one, software
+from corpus_prep.pass_one import Plan, pass_one, software, split_name
 from corpus_prep.pass_two import pass_two
 from corpus_prep.phrases import share_of
 from corpus_prep.reduction import Tables, reduce_tables
@@ -34,7 +35,7 @@ from corpus_prep.stages import Stages, shares_line, stage_metrics
 from corpus_prep.tables import unpack
 from corpus_prep.unknown import unknown_line
 from ernie_core import errors
-from ernie_core.errors import ErnieError, RecipeError
+from ernie_core.errors import ErnieError, RecipeError, ResourceError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
 from ernie_core.normalise import NORMALISER_NAME, Normaliser
 from ernie_core.object_store import put
@@ -82,7 +83,7 @@ def prepare(
 
     Raises:
         InputError: E-CORPUS-MISSING, E-DICTIONARY, E-CORPUS-EMPTY, E-REJECTS, E-TASK-EMPTY, E-VOCAB-FORMAT, E-VOCAB-UNKNOWN.
-        ResourceError: E-DISK-FULL, E-PERMISSION, E-SPLIT-DIES.
+        ResourceError: E-DISK-FULL, E-PERMISSION, E-SPLIT-DIES, E-MEMORY.
     """
     # here, because Ray's workers import this file and need none of the audit's libraries (2 s)
     from corpus_prep.results import check_documents, check_tasks, document_facts, finish, task_facts
@@ -232,7 +233,11 @@ class _Outcome:
 
 def _work(number: str, split: Split, plan: Plan) -> _Outcome:
     stages = Stages()
-    return _Outcome(split.number, _PASSES[number](split, plan, stages), stages.seconds)
+    try:
+        return _Outcome(split.number, _PASSES[number](split, plan, stages), stages.seconds)
+    except MemoryError as e:
+        fix = "give more memory, or make prepare.split_bytes smaller; what is done is kept"
+        raise ResourceError("E-MEMORY", "this process may have no more memory", where=split_name(split), found=str(e), fix=fix) from e
 
 
 def check_environment() -> None:
@@ -246,11 +251,16 @@ def check_environment() -> None:
 
 
 def _work_row(row: dict[str, Any], *, number: str, plan: Plan) -> dict[str, Any]:
-    """Do one split's pass in a Ray worker; our own errors travel as values, so that they arrive as they were raised."""
+    """Do one split's pass in a Ray worker; our own errors travel as values, so that they arrive as they were raised.
+
+    Without memory the worker ends, as the system would end it: the next attempt has a fresh one, and the last names the document.
+    """
     split = Split.from_json(json.loads(row["split"]))
     try:
         outcome = asdict(_work(number, split, plan))
     except ErnieError as e:
+        if e.code == "E-MEMORY":
+            os.kill(os.getpid(), signal.SIGKILL)
         outcome = {"error": [type(e).__name__, e.code, e.what, e.where, e.expected, e.found, e.fix]}
     return {"outcome": json.dumps(outcome)}
 

@@ -29,6 +29,7 @@ HEAVY = frozenset(
         "test_cli",
         "test_faults_disk",
         "test_faults_kills",
+        "test_faults_machine",
         "test_faults_text",
         "test_fill",
         "test_finetune",

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import re
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -70,7 +69,7 @@ def arguments(recipe: Path, folder: Path, changes: tuple[str, ...] = (), **machi
     settings = {"seed": loaded.seed, **results_settings(loaded.pretrain)}
     context = StepContext("pretrain", folder, {}, {}, settings, print)
     return rank_arguments(
-        context, prepared=recipe.parent / "runs" / "ranks" / "prepare", seed=loaded.seed, machine=Machine(**{**asdict(MACHINE), **machine})
+        context, prepared=recipe.parent / "runs" / loaded.name / "prepare", seed=loaded.seed, machine=Machine(**{**asdict(MACHINE), **machine})
     )
 
 
@@ -104,7 +103,7 @@ class Group:
         deadline = time.monotonic() + timeout_s
         while any(process.exitcode is None for process in self.ranks):
             assert time.monotonic() < deadline, "the ranks hang"
-            if any(process.exitcode == -signal.SIGKILL for process in self.ranks):
+            if any((process.exitcode or 0) < 0 for process in self.ranks):
                 self.kill_all()
             time.sleep(0.01)
         return [process.exitcode or 0 for process in self.ranks]
