@@ -73,18 +73,14 @@ class LocalCluster:
 
     def add_node(self, cpus: int, **environment: str) -> subprocess.Popen[bytes]:
         """Start a node of so many CPUs, whose processes have more variables in their environment, and wait until it is there."""
+        number = len(self.nodes)
+        # A folder of its own, as on a machine of its own: each node's agent deletes a job's working folder and unpacks it anew.
         command = [
-            str(RAY),
-            "start",
-            f"--address={self.gcs}",
-            f"--num-cpus={cpus}",
-            f"--node-name=node-{len(self.nodes)}",
-            "--object-store-memory=100000000",
-            *agent_ports(),
-            "--block",
-        ]
+            str(RAY), "start", f"--address={self.gcs}", f"--num-cpus={cpus}", f"--node-name=node-{number}", f"--temp-dir={self.folder / f'n{number}'}",
+            "--object-store-memory=100000000", *agent_ports(), "--block",
+        ]  # fmt: skip
         process = subprocess.Popen(command, env=self.env | environment, stdout=self._log(), stderr=subprocess.STDOUT, start_new_session=True)
-        log = self.folder / f"node-{len(self.nodes)}.log"
+        log = self.folder / f"node-{number}.log"
         self.nodes.append(process)
         end = time.monotonic() + 60
         while b"Ray runtime started" not in log.read_bytes():  # two that start at once may time each other out
