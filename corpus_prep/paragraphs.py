@@ -16,6 +16,7 @@ PARAGRAPHS = Option(
 _SPACES = re.compile(r"[ \t\u00a0\u3000]{2,}")
 _ENDS = re.compile(r"[.!?。！？…:：][\"'”’)\]]*$|^[^a-z]*$")
 _BEGINS_BADLY = tuple("，、。；：！？”」』）》〉】,;:!?)]}")
+_NOTE = re.compile(r"[\[〔【]\d{1,3}[\]〕】]")
 _ENDS_WELL = re.compile(r"[。！？!?….][”’」』）》】\"')\]]*\Z")
 SHORT = 0.85
 """Of the usual width: a shorter line is the last of its paragraph, if it ends a sentence or is a heading."""
@@ -37,11 +38,11 @@ def paragraphs(text: str, rule: str) -> tuple[str, ...]:
 
 
 def is_whole(line: str) -> bool:
-    """Whether a line begins and ends as text does: headings, captions, menus, list items and what was cut off do not.
+    """Whether a line begins and ends as text does: headings, captions, menus, list items, numbered notes and what was cut off do not.
 
     Example: ``is_whole("他来了。")`` -> ``True``; ``is_whole("相关阅读")``, ``is_whole("，他来了。")`` -> ``False``.
     """
-    return not line.startswith(_BEGINS_BADLY) and not line.endswith("..") and _ENDS_WELL.search(line) is not None
+    return not line.startswith(_BEGINS_BADLY) and not _NOTE.match(line) and not line.endswith("..") and _ENDS_WELL.search(line) is not None
 
 
 def _unwrapped(lines: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ from ernie_core.manifest import FileEntry, atomic_write, fetch_others, sha256_of
 from ernie_core.normalise import Normaliser
 from ernie_core.schemas import Document
 
-DATA_FORMAT = 17  # raised when the same input would give other bytes
+DATA_FORMAT = 18  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)

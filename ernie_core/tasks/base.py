@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ernie_core.errors import RecipeError, closest
 from ernie_core.registry import scan
 from ernie_core.schemas import Document, Sample, Sentence
+from ernie_core.tasks.enumerations import is_item
 
 MAX_UNIT_TOKENS = 8  # TASKS, Units: longer phrases and entities fall back to their words
 
@@ -42,6 +43,11 @@ class PoolSpan:
     def num_letters(self) -> int:
         """Letters and digits."""
         return sum(map(str.isalnum, self.text))
+
+    @cached_property
+    def has_items(self) -> bool:
+        """Whether a sentence begins as an item of a list or a note does."""
+        return any(is_item(s.text) for s in self.sentences)
 
     @cached_property
     def lines(self) -> frozenset[str]:

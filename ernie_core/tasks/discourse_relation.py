@@ -17,6 +17,7 @@ from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task
 from ernie_core.tasks.clauses import split_clauses
 from ernie_core.tasks.connectives import LANGUAGES, Connectives, discovery_labels, load_connectives
+from ernie_core.tasks.enumerations import is_item
 from ernie_core.tasks.halves import Cut, Range, cuts, holds_words, joined, kept, whole
 from ernie_core.tasks.pairs import MIN_LETTERS, pair_row
 
@@ -86,8 +87,8 @@ def candidates(document: Document, options: Mapping[str, Any], drops: Counter[st
 
     The second opens with a listed marker, which goes, with the commas, colons and spaces behind it, wherever else it stands in the
     second, and with its partners in the first; or neither holds a marker or a partner, and an opening of 4 characters with a comma
-    loses the comma. Drops: "short_text" (a half of under 4 letters, or 4 English words), "marker_elsewhere" (a marker or a partner, but not where the
-    second begins), "inside_word" (what must go is a part of a word), "second_marker" (what is left of the second opens with another
+    loses the comma. Drops: "short_text" (a half of under 4 letters, or 4 English words), "enumeration" (a half begins as an item of a
+    list), "marker_elsewhere" (a marker or a partner, but not where the second begins), "inside_word" (what must go is a part of a word), "second_marker" (what is left of the second opens with another
     marker), "no_pair" (a document without two adjacent texts).
 
     Example: 他病了，所以没来。 -> label of "result", 他病了， and 没来。.
@@ -132,6 +133,8 @@ def _candidate(
     sizes = [sum(map(str.isalnum, text)) for text in rest]
     if min(sizes) < MIN_LETTERS or (connectives.min_words > 1 and min(len(text.split()) for text in rest) < connectives.min_words):
         return "short_text"
+    if is_item(texts[0]) or is_item(rest[1].lstrip()):
+        return "enumeration"
     if marker and connectives.marker_of(rest[1].lstrip()):
         return "second_marker"
     halves = (first, ranges[0]), (second, ranges[1])

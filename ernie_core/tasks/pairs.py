@@ -6,6 +6,8 @@ import functools
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
 from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, Encoded, PoolSpan, assemble, encode_sentences
@@ -50,8 +52,8 @@ def spans(document: Document, max_seq_len: int) -> list[PoolSpan]:
 def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: BuildContext) -> str:
     """Return the reason why these texts make no sample, whatever its label; "" if there is none.
 
-    "short_text": one has fewer than 4 letters; "frequent_line": one holds a line found in too many documents; "near_duplicate": two
-    of them are, or `other` stands in the document too.
+    "short_text": one has fewer than 4 letters; "enumeration": one holds an item of a list, whose number or bullet tells what stands beside
+    it; "frequent_line": one holds a line found in too many documents; "near_duplicate": two of them are, or `other` stands in the document too.
 
     Args:
         texts: of one document.
@@ -62,6 +64,8 @@ def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: B
     everything = (*texts, other)
     if min(span.num_letters for span in everything) < MIN_LETTERS:
         return "short_text"
+    if any(span.has_items for span in everything):
+        return "enumeration"
     if context.frequent_lines and not all(map(context.frequent_lines.isdisjoint, (span.lines for span in everything))):
         return "frequent_line"
     if other.text in whole or any(near_duplicates(a.text, b.text) for a, b in itertools.combinations(everything, 2)):
@@ -74,9 +78,25 @@ def near_duplicates(left: str, right: str) -> bool:
 
     Example: ``near_duplicates("本报讯昨日大雨", "本报讯今日大雨")`` -> ``True``.
     """
+    if left == right:
+        return True
+    one, other = _bits_of_pairs(left), _bits_of_pairs(right)
+    both = (one & other).bit_count()
+    only_left, only_right = one.bit_count() - both, other.bit_count() - both  # at least so many pairs stand in one text alone
+    if only_left + only_right > min(len(left) - only_left, len(right) - only_right):  # more than can stand in both: most pairs of texts end here
+        return False
     a, b = _character_pairs(left), _character_pairs(right)
     common = len(a & b)
-    return left == right or common >= NEAR_DUPLICATE * max(1, len(a) + len(b) - common)
+    return common >= NEAR_DUPLICATE * max(1, len(a) + len(b) - common)
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _bits_of_pairs(text: str) -> int:
+    """Return a bit set for each character pair; pairs may share one."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    bits = np.zeros(512, bool)
+    bits[(points[:-1] * np.uint32(31) + points[1:]) % 512] = True
+    return int.from_bytes(np.packbits(bits).tobytes(), "little")
 
 
 @functools.lru_cache(maxsize=1 << 10)

@@ -20,15 +20,11 @@ from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, Encoded, Task, assemble, encode_sentences, merge, running_text
+from ernie_core.tasks.enumerations import tells_order
 
 MAX_RATIO = 2  # longest to shortest segment, in tokens
 MAX_SURPLUS = 4  # rows by which one number of segments may lead within a split
 MAX_ATOMS = 12  # a window looks at no more closed sentences than this, which bounds the search for cuts
-_NUMBER = "一二三四五六七八九十"
-_ENUMERATION = re.compile(
-    rf"[“‘\"'「（(【\[\s]*(?:[{_NUMBER}]{{1,3}}(?:[、，,.:：是来]|则|者)|[（(](?:[{_NUMBER}]{{1,3}}|\d{{1,3}}|[a-z])[）)]|\d{{1,3}}(?:[、)）:：]|[.．](?!\d))"
-    rf"|\d{{1,3}}(?:\s|$)|0\d(?!\d)|[@△▲▼◆◇●○■□★☆※•·►▶-]\s*\S|[①-⒛㈠-㈩❶-➓]|[a-z][、.)）]|首先|其次|再次|再者|最后|第[{_NUMBER}\d]|其[{_NUMBER}]|(?:first|second|third|last|final)(?:ly)?\b)"
-)
 _DATE = re.compile(
     r"[“‘\"'（(\s]*(?:(?:截[至止]|到|在|于)?\d{2,4}年|\d{1,2}月|\d{1,2}日|\d{4}[-/.]\d|\d{1,2}[:：]\d\d|周[一二三四五六日]|星期[一二三四五六日])"
 )
@@ -112,7 +108,7 @@ def _atoms(paragraph: Sequence[Sentence], context: BuildContext) -> list[_Atom]:
             continue
         held = range(start, i + 1)
         blocked = "" if closed else "unclosed"
-        if any(_ENUMERATION.match(texts[j]) for j in held):
+        if any(tells_order(texts[j]) for j in held):
             blocked = "enumeration"
         elif series and any(dated[j] for j in held):
             blocked = "dates_in_series"

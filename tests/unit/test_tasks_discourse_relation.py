@@ -21,7 +21,7 @@ from ernie_core.tasks.discourse_relation import candidates, shares
 
 TASK = all_tasks()["discourse_relation"]
 LISTS = Path(__file__).parents[2] / "ernie_core/tasks/data"
-NUM_PAGES = 1700
+NUM_PAGES = 1740
 GROUPS = ("cause", "result", "contrast", "concession", "condition", "addition", "time", "restatement")
 CAUSE, RESULT, CONTRAST, CONCESSION, CONDITION, ADDITION, TIME, RESTATEMENT = range(1, 9)
 
@@ -75,9 +75,36 @@ def clauses_of(text: str) -> list[str]:
     return [clause for clause in found if clause.strip()]
 
 
+def begins_an_item(text: str) -> bool:
+    """Whether a text begins with a number, letter or bullet of a list, looked at character by character."""
+    bare = text.lstrip("“‘\"'「（(【[〔 ")
+    digits = len(bare) - len(bare.lstrip("0123456789"))
+    numerals = len(bare) - len(bare.lstrip("一二三四五六七八九十"))
+    after_digits, after_numerals, bracketed = (
+        bare[digits : digits + 1],
+        bare[numerals : numerals + 1],
+        text[: len(text) - len(bare)].endswith(("（", "(")),
+    )
+    if (
+        0 < digits <= 3
+        and after_digits
+        and (after_digits in "、)）:：]〕】" or after_digits.isspace() or (after_digits in ".．·" and not bare[digits + 1 : digits + 2].isdigit()))
+    ):
+        return True
+    if (0 < digits <= 3 and not after_digits) or (digits == 2 and bare[0] == "0"):
+        return True
+    if 0 < numerals <= 3 and after_numerals and (after_numerals in "、，,.:：" or (bracketed and after_numerals in "）)")):
+        return True
+    if bare[:1] in "abcdefghijklmnopqrstuvwxyz" and bare[:1] and bare[1:2] and bare[1:2] in "、.)）":
+        return True
+    bullet = bare[:1] in "@△▲▼◆◇●○■□★☆※•·►▶-" and bare[:1] != "" and bare[1:].strip() != ""
+    return bullet or any(low <= bare[:1] <= high for low, high in (("①", "⒛"), ("㈠", "㈩"), ("❶", "➓")))
+
+
 def brute_force(first: str, second: str) -> tuple[int, str, str] | None:
     """(class, first, second) of two adjacent raw texts, None where they are no candidate."""
     first, second = first.strip(), second.strip()
+    uncut = first
     marker = max((w for w in LISTED if second.startswith(w)), key=len, default="")
     if marker and LISTED[marker][0] != "-":
         group, partners = LISTED[marker]
@@ -93,7 +120,7 @@ def brute_force(first: str, second: str) -> tuple[int, str, str] | None:
             if second[i : i + 1] in ("，", ",") and not any(c in "，," or c.isspace() for c in second[:i]):
                 second = second[:i] + second[i + 1 :]
                 break
-    if min(sum(c.isalnum() for c in text) for text in (first, second)) < 4:
+    if min(sum(c.isalnum() for c in text) for text in (first, second)) < 4 or begins_an_item(uncut) or begins_an_item(second.lstrip()):
         return None
     return label, "".join(first.split()), "".join(second.split())
 

@@ -71,6 +71,20 @@ def test_what_rules_a_pair_out() -> None:
     assert ruled_out((first, second), span("天地玄黄！"), whole, toy.context()) == "near_duplicate"
     assert ruled_out((first, span("？？？？好。")), other, whole, toy.context()) == "short_text"
     assert ruled_out((first, second), span("1 2 3。。"), whole, toy.context()) == "short_text"
+    assert ruled_out((first, span("2、天下太平。")), other, whole, toy.context()) == "enumeration"
+    assert ruled_out((first, second), span("〔3〕天下太平。"), whole, toy.context()) == "enumeration"
+
+
+@settings(max_examples=500)
+@given(st.data(), st.sampled_from([2, 3, 20, 3000]))
+def test_near_duplicates_are_what_the_definition_says(data: st.DataObject, num_letters: int) -> None:
+    letters = st.integers(0x4E00, 0x4E00 + num_letters).map(chr)
+    left = data.draw(st.text(letters, max_size=80))
+    start, end = sorted((data.draw(st.integers(0, 80)), data.draw(st.integers(0, 80))))
+    right = left[start:end] + data.draw(st.text(letters, max_size=40))
+    pairs = [{text[i : i + 2] for i in range(len(text) - 1)} for text in (left, right)]
+    shared, either = len(pairs[0] & pairs[1]), len(pairs[0] | pairs[1])
+    assert near_duplicates(left, right) == (left == right or (either > 0 and 2 * shared >= either))
 
 
 def test_near_duplicates_share_half_of_their_character_pairs() -> None:

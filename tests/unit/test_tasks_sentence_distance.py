@@ -34,7 +34,7 @@ def brute_force(raw: str, first: str, second: str) -> tuple[int, bool]:
 
 
 def test_labels_are_found_again_in_ten_thousand_raw_rows(test_data: Path) -> None:
-    pages = toy.news_pages(test_data, 650)
+    pages = toy.news_pages(test_data, 740)
     documents = [toy.document("news", p["title"], p["paragraphs"], toy.by_jieba) for p in pages]
     ctx = toy.context(toy.ListPool(toy.spans_of(documents)))
     raws = [toy.lower("".join("".join(page["paragraphs"]).split())) for page in pages]
