@@ -50,8 +50,14 @@ def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, S
     """
     tasks: Mapping[str, Mapping[str, Any]] = facts.get("tasks", {})
     lines = ["# Data card", "", "## Corpus", ""]
-    lines += _table(("fact", "value"), list(_flat({name: value for name, value in facts.items() if name != "tasks"})))
-    lines += ["", "## Documents left out", "", *_left_out(facts.get("documents", {}))]
+    documents = facts.get("documents", {})
+    lines += _document_table(documents)
+    others = {
+        name: value for name, value in documents.items() if isinstance(value, Mapping | list | tuple) and name not in {"by_source", "text_shares"}
+    }
+    rest = {name: value for name, value in facts.items() if name != "tasks"} | ({"documents": others} if documents else {})
+    lines += ["", *_table(("fact", "value"), list(_flat(rest)))]
+    lines += ["", "## Documents left out", "", *_left_out(documents)]
     lines += ["", "## Rows", ""]
     lengths = {name: _length_cells(shards[name]) for name in tasks if name in shards}
     lines += _table(
@@ -71,6 +77,16 @@ def card_markdown(facts: Mapping[str, Any], vocab: Vocab, shards: Mapping[str, S
     for name, source in shards.items():
         lines += ["", f"### {name}", "", "~~~~text", *(readable(s, vocab, name) for s in _spread(source)), "~~~~"]
     return "\n".join(lines) + "\n"
+
+
+def _document_table(documents: Mapping[str, Any]) -> list[str]:
+    """Return the counts of documents, a line a count and a column a corpus, and each corpus's share of the text."""
+    sources: Mapping[str, Mapping[str, Any]] = documents.get("by_source", {})
+    counts = {name: value for name, value in documents.items() if isinstance(value, int | float | str)}
+    rows = [(name.replace("_", " "), *(_value(source.get(name, "")) for source in sources.values()), _value(total)) for name, total in counts.items()]
+    if shares := documents.get("text_shares"):
+        rows.append(("share of the text", *(_value(shares.get(source, "")) for source in sources), ""))
+    return _table(("documents", *sources, "all"), rows)
 
 
 def _unit_lines(shards: Mapping[str, Shards], vocab: Vocab) -> list[str]:

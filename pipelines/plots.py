@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLUE, ORANGE, GREY, RED, INK = "#1f6fb4", "#c8640a", "#9aa3ad", "#b3261e", "#2b3138"
 MAX_POINTS = 400  # more than a chart has pixels for; longer series are averaged in blocks
+LEAST_RANGE = 0.05  # of a chart of shares: noise of a tenth of a point is not blown up to its height
 LABEL_GAP = 0.085  # of the chart's height: labels closer than this would overlap
 _STYLE: Any = {"font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "ernie", "axes.edgecolor": GREY, "axes.linewidth": 0.8, "text.color": INK,
           "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}  # fmt: skip
@@ -110,7 +111,7 @@ def line_chart(
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _TICKS[unit](v)))
-        _room(axes)
+        _room(axes, LEAST_RANGE if unit == "percent" else 0.0)
         if unit == "count":
             axes.set_ylim(bottom=0)
         ends = [(float(y[np.isfinite(y)][-1]), line.label, line.color) for line, _, y in drawn if line.label and np.isfinite(y).any()]
@@ -160,11 +161,11 @@ def _dress(axes: Axes, x_label: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _room(axes: Axes) -> None:
-    """Leave a margin above and below, so that no curve or level lies on the frame."""
+def _room(axes: Axes, least: float) -> None:
+    """Leave a margin above and below, so that no curve or level lies on the frame, and show a range of `least` anyway; below 0 only where data are."""
     low, high = axes.get_ylim()
-    margin = 0.04 * (high - low)
-    axes.set_ylim(low - margin if low else low, high + margin)
+    margin = max(0.04 * (high - low), (least - (high - low)) / 2)
+    axes.set_ylim(max(low - margin, 0) if axes.dataLim.y0 >= 0 else low - margin, high + margin)
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

@@ -45,7 +45,7 @@ def card() -> str:
         names = [name] if name == "token_document" else []
         shards[name] = OneGroup(Rows.from_samples(toy.built(tasks[name], [document], context)[0], names))
     facts = {
-        "documents": {"read": 12345, "kept": 12000, "rejects": [{"path": "a.txt", "offset": 7, "reason": "not UTF-8", "head_hex": "ff0a", "encoding": ""}]}, "normaliser": "v1",
+        "documents": {"read": 12345, "kept": 12000, "near_duplicates": 5, "by_source": {"news": {"read": 12300, "kept": 12000, "near_duplicates": 5}, "talks": {"read": 45, "kept": 0}}, "text_shares": {"news": 0.75, "talks": 0.25}, "rejects": [{"path": "a.txt", "offset": 7, "reason": "not UTF-8", "head_hex": "ff0a", "encoding": ""}]}, "normaliser": "v1",
         "tasks": {"knowledge_masking": {"rows": 2, "tokens": 1234567, "classes": {}, "drops": {"short_run": 3}},
                   "token_document": {"rows": 3, "tokens": 50, "classes": {"0": 5, "1": 7}, "drops": {}}},
     }  # fmt: skip
@@ -61,7 +61,7 @@ def card() -> str:
 
 def test_counts_reasons_and_bars_stand_in_tables(card: str) -> None:
     for line in (
-        "| documents: read | 12,345 |", "| documents: rejects | 1 named in the manifest |", "| rejected: not UTF-8 | a.txt | byte 7 | bytes ff0a |",
+        "| documents | news | talks | all |", "| read | 12,300 | 45 | 12,345 |", "| near duplicates | 5 |  | 5 |", "| share of the text | 0.75 | 0.25 |  |", "| documents: rejects | 1 named in the manifest |", "| rejected: not UTF-8 | a.txt | byte 7 | bytes ff0a |",
         "| normaliser | v1 |",
         "| token_document | 0: 5, 1: 7 |", "| knowledge_masking | short_run | 3 |",
         "| knowledge_masking | loss | unigram (best) | 6.67 |  |  |  |  |",
@@ -69,6 +69,7 @@ def test_counts_reasons_and_bars_stand_in_tables(card: str) -> None:
         "| token_document | average_precision | unigram_table | 0.4376 | 0.6181 | 0.51 | 0.3 | 0.7 |",
     ):  # fmt: skip
         assert line in card.splitlines()
+    assert "documents: by_source" not in card
     assert any(line.startswith("| knowledge_masking | 2 | 1,234,567 |") for line in card.splitlines())
 
 

@@ -212,6 +212,12 @@ def test_labels_at_line_ends_do_not_overlap() -> None:
     assert min(b - a for a, b in itertools.pairwise(heights)) > 9  # the font's size
 
 
+def test_noise_is_not_blown_up_to_a_charts_height_and_no_share_is_negative() -> None:
+    charts = [line_chart([Line([20, 39], y, "#000000")], x_label="step", unit="percent", description="d") for y in ([0.3967, 0.4], [0.0, 0.0])]
+    ticks = [[float(t) for t in re.findall(r">(-?[\d.]+) %<", chart)] for chart in charts]
+    assert ticks == [[38, 39, 40, 41, 42], [0, 1, 2, 3, 4, 5]]
+
+
 def test_long_series_are_averaged_not_cut() -> None:
     short = line_chart([Line(range(100_000), [1.0] * 100_000, "#000000")], x_label="step", unit="plain", description="d")
     assert len(short) < 40_000
