@@ -26,6 +26,7 @@ from pipelines.journal import JOURNAL_NAME
 from pipelines.run_folder import WANTED_NAME
 
 SHIPPED_NAME = "shipped.json"
+USER_TAG, NOTE_TAG = "mlflow.user", "mlflow.note.content"
 PARAM_CHARS, TAG_CHARS = 6000, 8000  # MLflow's limits (mlflow/utils/validation.py, 3.17)
 MODEL_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md"})
 _SECRET_NAME = re.compile(r"(^|[_.\-/])(token|secret|password|passwd|credential|key)$", re.IGNORECASE)
@@ -158,6 +159,11 @@ def without_user(text: str) -> str:
     return _URI_USER.sub("***", text)
 
 
+def place_note(folder: Path) -> str:
+    """Return the line of a run's description that says where its files are."""
+    return f"Files: `{folder}`"
+
+
 def relative(folder: Path, path: Path) -> str:
     """Return `path` as the name it has inside `folder`.
 
@@ -193,7 +199,7 @@ def want(
 
     A copy of a folder whose original is still there is another run, which MLflow gets whole.
     """
-    own = {"mlflow.user": _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL", "mlflow.note.content": f"Files: `{folder}`"}
+    own = {USER_TAG: _user(), "mlflow.source.name": "ernie", "mlflow.source.type": "LOCAL", NOTE_TAG: place_note(folder)}
     wanted = Wanted(uri, experiment, name, secrets.token_hex(16), now_ms(), own | clean(tags, TAG_CHARS), clean(params, PARAM_CHARS), inputs)
     wanted.place, wanted.datasets = kept_at(folder.resolve()), dict(datasets or {})
     wanted.parent = None if parent is None else _from(folder, parent)

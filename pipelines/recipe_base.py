@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -162,7 +162,17 @@ class Settings(BaseModel):
 
 def results_settings(model: BaseModel) -> dict[str, Any]:
     """Return the settings that change results, as JSON values: fields marked otherwise are left out, at every depth."""
-    return {name: _plain(getattr(model, name)) for name, info in type(model).model_fields.items() if changes_results(info)}
+    return {name: _plain(getattr(model, name), results_settings) for name, info in type(model).model_fields.items() if changes_results(info)}
+
+
+def given_settings(model: BaseModel) -> dict[str, Any]:
+    """Return those of `results_settings` that the recipe itself gives, at every depth; what is left to its default is left out."""
+    given = model.model_fields_set
+    return {
+        name: _plain(getattr(model, name), given_settings)
+        for name, info in type(model).model_fields.items()
+        if changes_results(info) and name in given
+    }
 
 
 def changes_results(info: FieldInfo) -> bool:
@@ -171,9 +181,9 @@ def changes_results(info: FieldInfo) -> bool:
     return not isinstance(extra, dict) or bool(extra.get("changes_results", True))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, of_model: Callable[[BaseModel], dict[str, Any]]) -> Any:
     if isinstance(value, BaseModel):
-        return results_settings(value)
+        return of_model(value)
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list) else value
+        return {k: _plain(v, of_model) for k, v in value.items()}
+    return [_plain(v, of_model) for v in value] if isinstance(value, list) else value

@@ -78,7 +78,7 @@ def summary_table(run_folder: Path) -> str:
     """
     data = findings.load(run_folder)
     head = ("benchmark", "metric", "arm", "median", "lowest", "highest", "learning rate", "seeds")
-    rows = [tuple(row.values()) for row in _arm_rows(data)]
+    rows = [tuple(row.values()) for row in arm_rows(data)]
     widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
     compared = {name: b for name, b in data.benchmarks.items() if len(b["arms"]) > 1}
@@ -86,7 +86,7 @@ def summary_table(run_folder: Path) -> str:
     return "\n".join([*lines, *([""] if differences else []), *differences]) if rows else "no benchmark was run"
 
 
-def _arm_rows(data: RunData) -> list[dict[str, str]]:
+def arm_rows(data: RunData) -> list[dict[str, str]]:
     """Return a row for each benchmark, metric and arm; a score of the dev set says so, since its test set has no labels."""
     return [
         {
@@ -114,7 +114,7 @@ def _view(data: RunData, command: Sequence[str]) -> dict[str, Any]:
         "benchmark_sentences": [findings.benchmark_sentence(name, b) for name, b in data.benchmarks.items()],
         "lm_sentence": findings.lm_sentence(data),
         "task_sentences": [(f.task, metric_words(f.metric), f.words) for f in tasks] if data.points else [],
-        "arm_rows": _arm_rows(data),
+        "arm_rows": arm_rows(data),
         "benchmarks": [_benchmark_view(name, b) for name, b in data.benchmarks.items()],
         "published": published,
         "published_tables": published_tables,

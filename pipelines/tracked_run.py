@@ -113,6 +113,10 @@ class Run:
         self._wanted.tags |= outbox.clean({name: value}, outbox.TAG_CHARS)
         write_state(self.folder, self._wanted)
 
+    def note(self, text: str) -> None:
+        """Set what stands at the head of the run's page: `text`, as Markdown, and where the files are."""
+        self.tag(outbox.NOTE_TAG, "\n\n".join(part for part in (text, outbox.place_note(self.folder)) if part))
+
     def child(
         self,
         folder: Path,

@@ -10,17 +10,31 @@ from typing import Any
 
 from ernie_core.errors import PreemptedError
 from ernie_core.manifest import read_manifest, sha256_of
+from pipelines.findings import RunData
 from pipelines.lineage import code_tags, step_datasets, step_links, step_tags
+from pipelines.notes import WORKFLOW, figures, found_so_far, note
 from pipelines.steps import Say, StepContext, flat
 
 ON_RAY = frozenset({"prepare", "pretrain", "finetune"})
+SHOWN_ABOVE = frozenset({"pretrain", "finetune", "report"})
+"""Steps whose outcome the workflow's own page shows."""
+REPORT = "report/report.html"
 # Files of a step that MLflow shows, where the step has them; the model is logged by the pretrain step itself.
 ARTIFACTS = ("manifest.json", "card.md", "audit.json", "results.json", "mistakes.html", "report.html")
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """How a run of steps is tracked: name and experiment in MLflow, its store, the parameters of the parent run; CPUs that Ray needs, 0 without Ray; what waits for a step's resources, and returns what lets them go."""
+    """How a run of steps is tracked.
+
+    Args:
+        name, experiment: in MLflow.
+        uri: its store.
+        params: all settings that change results.
+        cpus: that Ray needs; 0 without Ray.
+        room: waits for a step's resources, and returns what lets them go.
+        given: those of `params` that are the parent run's parameters; all if None.
+    """
 
     name: str
     experiment: str
@@ -28,6 +42,7 @@ class Tracked:
     params: dict[str, Any]
     cpus: int
     room: Callable[[str], Callable[[], None]] = lambda _step: lambda: None
+    given: dict[str, Any] | None = None
 
 
 def around_steps(
@@ -51,7 +66,9 @@ def around_steps(
 
         if not parents:
             tags = {"recipe": tracked.name, "step": "workflow", **code_tags(), "recipe_sha256": sha256_of(tracked.params)}
-            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, tracked.params))))
+            shown = tracked.params if tracked.given is None else tracked.given
+            parents.append(stack.enter_context(_tracked(opened(tracked.name, folder, tags, shown))))
+            parents[0].note(note(WORKFLOW))
         room = contextlib.ExitStack()
         if tracked.cpus and context.name in ON_RAY:
             stack.enter_context(ray_cluster(tracked.cpus))
@@ -59,6 +76,7 @@ def around_steps(
         tags = {"recipe": tracked.name, "step": context.name, **step_tags(context, tracked.params)}
         linked = {"inputs": context.parent_hashes, "datasets": step_datasets(context, tracked.name), "links": step_links(context)}
         with room, _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, **linked)) as run:
+            run.note(note(context.name))
             run.start_shipper()
             context.run = run
             yield
@@ -66,8 +84,20 @@ def around_steps(
             for name in ARTIFACTS:
                 if (context.folder / name).exists():
                     run.artifact(context.folder / name)
+            data = found_so_far(context.name, folder)
+            run.note(note(context.name, data))
+            if context.name in SHOWN_ABOVE:
+                _show_above(parents[0], folder, data)
 
     return around
+
+
+def _show_above(parent: Any, folder: Path, data: RunData) -> None:
+    """Show on the workflow's own page what its steps have found so far."""
+    parent.note(note(WORKFLOW, data))
+    parent.log(figures(data))
+    if (folder / REPORT).exists():
+        parent.artifact(folder / REPORT)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 KEY_TAG, MODEL_TAG = "ernie.run_key", "ernie.model_sha256"
+EXPERIMENT_TAGS = {
+    outbox.NOTE_TAG: "Runs of recipes of ernie-continual: raw text to shards, pretraining, benchmarks. Open a run by its +: its steps are below it, trials below fine-tuning."
+}
 DIGEST_CHARS = 36  # of a dataset, MLflow's limit
 CALL_METRICS = 1000  # MLflow takes no more in a call
 Say = Callable[[str], None]
@@ -89,7 +92,7 @@ def _ensure_run(client: MlflowClient, folder: Path, wanted: Wanted, shipped: Shi
     experiment_id = _experiment_id(client, wanted)
     found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{wanted.key}'")
     found.sort(key=lambda run: run.info.run_id != shipped.run_id)
-    run = found[0] if found else client.create_run(experiment_id, wanted.start_time_ms, {KEY_TAG: wanted.key}, wanted.name)
+    run = found[0] if found else _created(client, experiment_id, wanted)
     for late in found[1:]:  # a server that hung has made what we had given up
         client.delete_run(late.info.run_id)
     if run.info.run_id != shipped.run_id:
@@ -106,6 +109,12 @@ def _ensure_run(client: MlflowClient, folder: Path, wanted: Wanted, shipped: Shi
     for i in range(0, max(len(new_tags), len(new_params)), 100):  # MLflow takes 100 a call
         client.log_batch(run.info.run_id, params=new_params[i : i + 100], tags=new_tags[i : i + 100])
     return run, shipped
+
+
+def _created(client: MlflowClient, experiment_id: str, wanted: Wanted) -> MlflowRun:
+    """Make the run, with what finds it again and who it is of: MLflow takes a run's user from this tag, at its making only."""
+    tags = {KEY_TAG: wanted.key, **{name: wanted.tags[name] for name in (outbox.USER_TAG,) if name in wanted.tags}}
+    return client.create_run(experiment_id, wanted.start_time_ms, tags, wanted.name)
 
 
 def _ship_links(client: MlflowClient, run: MlflowRun, folder: Path, wanted: Wanted, say: Say) -> None:
@@ -160,7 +169,7 @@ def _experiment_id(client: MlflowClient, wanted: Wanted) -> str:
     if wanted.uri.startswith("sqlite:"):  # mlflow's default would be a folder in whatever directory the command was started in
         database = Path(wanted.uri.removeprefix("sqlite:///"))
         location = (database.resolve().parent / "mlartifacts" / re.sub(r"[^\w.-]", "_", wanted.experiment)).as_uri()
-    return str(client.create_experiment(wanted.experiment, location))
+    return str(client.create_experiment(wanted.experiment, location, EXPERIMENT_TAGS))
 
 
 def _ship_points(client: MlflowClient, folder: Path, run_id: str, shipped: Shipped) -> None:

@@ -16,7 +16,7 @@ from ernie_core.manifest import Manifest, whole
 from ernie_core.object_store import home, is_remote, scratch
 from pipelines.filelists import filelist_step
 from pipelines.inputs import check_inputs
-from pipelines.recipe_base import results_settings
+from pipelines.recipe_base import given_settings, results_settings
 from pipelines.recipe_schema import Recipe
 from pipelines.resources import cpus_of, memory_bytes, wait_for_step
 from pipelines.run_folder import check_space
@@ -210,7 +210,8 @@ def run_recipe(recipe: Recipe, say: Say, *, until: str | None = None, new_run: b
     check_inputs(recipe)
     folder = run_folder(recipe)
     cpus = cpus_of(recipe)
-    tracked = Tracked(recipe.name, recipe.tracking.experiment, uri, results_settings(recipe), cpus, functools.partial(wait_for_step, recipe, say))
+    room = functools.partial(wait_for_step, recipe, say)
+    tracked = Tracked(recipe.name, recipe.tracking.experiment, uri, results_settings(recipe), cpus, room, given_settings(recipe))
     with contextlib.ExitStack() as stack:
         around = around_steps(tracked, folder, say, stack)
         done = run_steps(

@@ -127,6 +127,7 @@ def test_two_users_with_one_recipe_in_one_store_do_not_mix(tmp_path: Path, store
         assert {r.data.tags.get("mlflow.parentRunId") for r in mine.values()} == {None, mine["workflow"].info.run_id}
         assert mine["finetune"].data.tags["run.pretrain"] == mine["pretrain"].info.run_id
         assert mine["finetune"].data.metrics == {"dev": 0.5}
+        assert mine["workflow"].data.tags["mlflow.note.content"].startswith("A whole run of a recipe")
         assert [m.model_id for m in mine["finetune"].inputs.model_inputs] == [m.model_id for m in mine["pretrain"].outputs.model_outputs]
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ernie_core.errors import RecipeError
 from pipelines.recipe import load_recipe, parse_yaml
-from pipelines.recipe_base import changes_results, results_settings
+from pipelines.recipe_base import changes_results, given_settings, results_settings
 from pipelines.recipe_print import print_config
 from pipelines.recipe_schema import Recipe
 
@@ -293,6 +293,17 @@ def test_every_field_has_a_meaning() -> None:
     sections = every_section(Recipe)
     assert len(sections) == 12
     assert [f"{s.__name__}.{name}" for s in sections for name, info in s.model_fields.items() if not info.description] == []
+
+
+def test_what_a_recipe_gives_is_told_apart_from_defaults(tmp_path: Path) -> None:
+    text = SMALL + "workers: 3\nprepare: {vocab_size: 700, tasks: {next_sentence: {}}}\n"
+    recipe = load_recipe(write(tmp_path, text), ["prepare.valid_share=0.2"])
+    given = given_settings(recipe)
+    assert given == {
+        "name": "mine", "corpora": {"a": {"reader": "text", "path": given["corpora"]["a"]["path"]}},
+        "prepare": {"vocab_size": 700, "tasks": {"next_sentence": {}}, "valid_share": 0.2},
+    }  # fmt: skip
+    assert given["corpora"]["a"]["path"].endswith("x.txt")
 
 
 def test_the_fields_that_do_not_change_results_are_exactly_these() -> None:

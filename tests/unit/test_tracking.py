@@ -142,6 +142,17 @@ def test_other_inputs_open_a_new_run_with_an_empty_journal(root: Path) -> None:
     assert client(root).get_run(str(second.run_id)).data.tags["ernie.replaces_run"] == old
 
 
+def test_pages_say_who_what_and_where(root: Path) -> None:
+    run = opened(root)
+    run.note("What came of it.")
+    run.finish("FINISHED")
+    found = client(root).get_run(str(run.run_id))
+    assert found.info.user_id == found.data.tags["mlflow.user"] != "unknown"
+    assert found.data.tags["mlflow.note.content"] == f"What came of it.\n\nFiles: `{run.folder}`"
+    experiment = client(root).get_experiment(found.info.experiment_id).tags
+    assert "raw text to shards" in experiment["mlflow.note.content"]
+
+
 def test_a_steps_run_is_the_child_of_the_workflows(root: Path) -> None:
     workflow = opened(root, folder=root / "demo", name="demo")
     step = opened(root, parent=workflow)
