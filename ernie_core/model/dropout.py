@@ -9,6 +9,7 @@ from torch import Tensor
 from ernie_core.seeding import combine
 
 _STEPS = 1 << 16  # probabilities are multiples of 1/65536: 16 random bits a value, measured faster than torch's bernoulli
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dropout(x: Tensor, probability: float, dropout_key: int | None, site: int) -> Tensor:
@@ -27,15 +28,18 @@ def dropout(x: Tensor, probability: float, dropout_key: int | None, site: int) -
     if dropout_key is None or threshold == 0:
         return x
     site_key = int(combine(dropout_key, site))
-    dropped = _dropped_cuda(x, threshold, site_key) if x.is_cuda else _dropped_cpu(x, threshold, site_key)
+    left = x.masked_fill(_dropped_cuda(x, threshold, site_key), 0.0) if x.is_cuda else x * _kept_cpu(x, threshold, site_key)
     # The scalar product is rounded from float32: folding the scale into a bfloat16 mask would bias every value by 0.16 % at 0.1.
-    return x.masked_fill(dropped, 0.0) * (_STEPS / (_STEPS - threshold))
+    return left * (_STEPS / (_STEPS - threshold))
 
 
-def _dropped_cpu(x: Tensor, threshold: int, site_key: int) -> Tensor:
+def _kept_cpu(x: Tensor, threshold: int, site_key: int) -> Tensor:
+    """Return 1 where a value stays and 0 where not, in x's dtype: a product takes a fifth of `masked_fill`'s time, forward and backward."""
     words = np.random.SFC64(site_key).random_raw(-(-x.numel() // 4))
-    bits = torch.from_numpy(np.asarray(words).view(np.int16)[: x.numel()]).view(x.shape)
-    return bits < threshold - _STEPS // 2
+    stays = np.asarray(words).view(np.int16)[: x.numel()] >= np.int16(threshold - _STEPS // 2)
+    one = torch.ones((), dtype=x.dtype).view(_INTEGERS[x.element_size()]).item()  # its bits, so that numpy makes bfloat16 too
+    kept = np.multiply(stays, one, dtype=f"i{x.element_size()}")
+    return torch.from_numpy(kept).view(x.dtype).view(x.shape)
 
 
 def _dropped_cuda(x: Tensor, threshold: int, site_key: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
 from typing import Any
@@ -12,7 +11,7 @@ import plain_pretraining as peer
 import pytest
 import torch
 
-from ernie_core.data.batches import Batch, collate
+from ernie_core.data.batches import collate
 from ernie_core.data.masking import mask_rows
 from ernie_core.data.order import Cursor, TaskOrder
 from ernie_core.data.rows import Rows
@@ -21,6 +20,7 @@ from ernie_core.model.ernie import ErnieForPretraining
 from ernie_core.model.heads import Head
 from ernie_core.schemas import Sample
 from ernie_core.seeding import generator
+from ernie_core.training.feed import FeedStep
 from ernie_core.training.loop import train
 from ernie_core.training.optim import adamw
 from ernie_core.training.worker import LocalWorker
@@ -52,11 +52,6 @@ def made_rows(count: int) -> Rows:
     return Rows.from_samples(made)
 
 
-@dataclasses.dataclass
-class OneStep:
-    batches: list[Batch]
-
-
 class OurFeed:
     """Global batches as pretraining makes them: length bins, a budget of as many tokens as the peer's batches hold places."""
 
@@ -66,15 +61,16 @@ class OurFeed:
         self.cursor = Cursor()
         self.places = self.tokens = 0
 
-    def next(self) -> OneStep:
+    def next(self) -> FeedStep:
         chosen, self.cursor = self.order.next(self.cursor)
         few = self.rows.take(chosen.rows)
         masked = mask_rows(few, unit="word", seed=self.step, epoch=0, vocab_size=self.config.vocab_size, num_special=5, mask_id=3)
         batch = collate(few, masked, task_id=peer.TASK_ID, pad_id=0)
         self.step += 1
         self.places += batch.token_ids.size
-        self.tokens += int(batch.lengths.sum())
-        return OneStep([batch])
+        tokens = int(batch.lengths.sum())
+        self.tokens += tokens
+        return FeedStep("next_sentence", peer.TASK_ID, 0, 0, (0, 1), "none", "word", [batch], few.sample_ids, tokens, "")
 
 
 def ours(model: ErnieForPretraining, feed: OurFeed, steps: int, precision: str) -> tuple[float, list[float]]:
@@ -137,3 +133,18 @@ def _equal_losses(model: ErnieForPretraining, theirs: torch.nn.Module, rows: Row
         mine = sum(float(loss.sum) / loss.count for loss in model.losses(TorchBatch.from_numpy(batch, torch.device("cpu")), None).values())
         assert mine == pytest.approx(float(theirs(**arguments).loss), rel=1e-4)
     theirs.train()
+
+
+@pytest.mark.parity
+def test_both_sides_of_the_bench_train() -> None:
+    """A bench is run by hand and seldom: here with a shape so small that every test run sees whether it still works."""
+    small = ErnieConfig(18000, 24, 1, 2, 128, 4)
+    rows = made_rows(64)
+    model = ErnieForPretraining(small, HEADS, seed=1)
+    theirs = peer.reference_model(model, small)
+    _equal_losses(model, theirs, rows, small)
+    feed = OurFeed(rows, small, 8 * 128)
+    _, losses = ours(model, feed, 2, "fp32")
+    _, their_losses, tokens, _ = peer.train(theirs, rows, peer.batches(rows, 8, 1)[:2], "fp32", small)
+    assert losses + their_losses == [pytest.approx(10.5, abs=0.3)] * 4
+    assert min(tokens, feed.tokens) > 500

@@ -45,3 +45,11 @@ def test_any_shape_keeps_its_shape_and_the_gradient_has_the_same_mask(shape: lis
     out = dropout(x, probability, key, 3)
     (gradient,) = torch.autograd.grad(out.sum(), x)
     assert torch.equal(out.detach(), gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_type_of_number_drops_the_same_values(dtype: torch.dtype) -> None:
+    out = dropout(torch.full((40, 50), 3.0, dtype=dtype), 0.25, 5, 1)
+    assert out.dtype == dtype
+    assert torch.equal(out == 0, dropout(torch.ones(40, 50), 0.25, 5, 1) == 0)
+    assert out[out != 0].unique().tolist() == [4.0]
