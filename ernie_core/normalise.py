@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ernie_core.errors import IntegrityError
 from ernie_core.manifest import canonical_json
+from ernie_core.normalise_bert import BertForm
 
 _VERSION = f"1-unicode{unicodedata.unidata_version}"
 NORMALISER_NAME = "normaliser.json"
@@ -120,18 +121,23 @@ def _simplified_alone(c: str) -> str:
 class Normaliser:
     """Normalises text; `to_simplified` turns traditional Chinese characters into simplified ones (OpenCC's t2s: phrases first).
 
+    `bert` is set for a model of others alone, whose text was normalised as that says; it goes without `to_simplified`.
+
     Example: ``Normaliser()("Ａpple\\u200b　手机，\\r\\n第１代")`` -> ``("apple 手机， 第1代", "Apple 手机， 第1代")``.
     """
 
     to_simplified: bool = False
+    bert: BertForm | None = None
 
     def __call__(self, text: str) -> tuple[str, str]:
         """Return `text` normalised and lower-cased, and the same with its original case, equal in length code point for code point.
 
         In order: listed invisible characters dropped; full-width ASCII letters and digits to half width (punctuation kept); NFC; every
         run of white space to one space, none at the ends; simplified characters, if asked for, one for one; lower case where it is one
-        code point. Idempotent on either result.
+        code point. Idempotent on either result. With `bert` as `BertForm` says.
         """
+        if self.bert is not None:
+            return self.bert(text)
         text = text.strip(_AT_ENDS)
         dropped, space = (_DROP_PRINTABLE, _MANY_SPACES) if text.isprintable() else (_DROP, _SPACE)
         if not text.isascii() or dropped is _DROP:
@@ -152,13 +158,16 @@ class Normaliser:
     def version(self) -> str:
         """What its results depend on, its option included.
 
-        Example: ``"1-unicode14.0.0"``, ``"1-unicode14.0.0-t2s-opencc1.4.2"``.
+        Example: ``"1-unicode14.0.0"``, ``"1-unicode14.0.0-t2s-opencc1.4.2"``, ``"bert1-unicode14.0.0"``.
         """
+        if self.bert is not None:
+            return f"bert{_VERSION}"
         return f"{_VERSION}-t2s-opencc{version('opencc')}" if self.to_simplified else _VERSION
 
     def to_bytes(self) -> bytes:
         """Return the file `normaliser.json`."""
-        return canonical_json({"to_simplified": self.to_simplified, "version": self.version}) + b"\n"
+        bert = {} if self.bert is None else {"bert": {"lowercase": self.bert.lowercase, "strip_accents": self.bert.strip_accents}}
+        return canonical_json({"to_simplified": self.to_simplified, "version": self.version, **bert}) + b"\n"
 
     @staticmethod
     def from_bytes(data: bytes, where: str) -> Normaliser:
@@ -169,9 +178,11 @@ class Normaliser:
         """
         try:
             row = json.loads(data)
-            found = Normaliser(row["to_simplified"] is True)
+            form = row.get("bert")
+            bert = None if form is None else BertForm(form["lowercase"] is True, form["strip_accents"] is True)
+            found = Normaliser(row["to_simplified"] is True, bert)
             recorded = str(row["version"])
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise IntegrityError("E-NORMALISER", "the file that says how text was normalised is damaged", where=where, fix="make it again") from e
         if recorded != found.version:
             raise IntegrityError(

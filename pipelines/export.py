@@ -37,7 +37,7 @@ def export(source: Path, target: Path) -> list[str]:
     files = {
         WEIGHTS: save(tensors, {"format": "pt"}),
         "config.json": config_json(config, pad_id=tokenizer.vocab.pad_id, next_sentence=next_sentence).encode(),
-        "tokenizer.json": tokenizer_json(tokenizer.vocab).encode(),
+        "tokenizer.json": tokenizer_json(tokenizer.vocab, tokenizer.normaliser).encode(),
         "tokenizer_config.json": canonical_json({**TOKENIZER_CONFIG, "model_max_length": config.max_position_embeddings}),
         "vocab.txt": tokenizer.vocab.to_bytes(),
         **({HEADS_NAME: save(heads)} if heads else {}),

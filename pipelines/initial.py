@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ernie_core.errors import InputError, IntegrityError, RecipeError
 from ernie_core.interop.huggingface import HEADS, to_ours
+from ernie_core.interop.tokenizer_json import normaliser_of
 from ernie_core.manifest import MANIFEST_NAME, Manifest, atomic_write, read_manifest, write_manifest
 from ernie_core.model.config import ErnieConfig
-from ernie_core.normalise import NORMALISER_NAME, normalise
+from ernie_core.normalise import NORMALISER_NAME
 from ernie_core.object_store import refresh
 from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME, read_config, read_weights
 from ernie_core.vocab import Vocab
@@ -91,7 +92,7 @@ def own_folder(path: Path, target: Path) -> Path:
     tensors = {name: t for name, t in initial_tensors(folder).items() if config.use_task_id or name != _TASK}
     files = (
         atomic_write(target / MODEL_NAME, save(tensors)), atomic_write(target / CONFIG_NAME, config.to_json().encode()),
-        atomic_write(target / "vocab.txt", vocab.to_bytes()), atomic_write(target / NORMALISER_NAME, normalise.to_bytes()),
+        atomic_write(target / "vocab.txt", vocab.to_bytes()), atomic_write(target / NORMALISER_NAME, normaliser_of(folder).to_bytes()),
     )  # fmt: skip
     refresh(target / MANIFEST_NAME)
     write_manifest(target, Manifest("model", {"from": "transformers"}, {}, files))

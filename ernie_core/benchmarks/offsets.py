@@ -43,7 +43,7 @@ def follow(text: str, normaliser: Normaliser = normalise) -> Followed:
 
     Example: ``follow("Ａ\\u200b \\u3000e\\u0301")`` -> ``Followed("a é", [0, 2, 4], [1, 3, 6])``.
     """
-    kinds = _kinds()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
+    kinds = _kinds(normaliser.bert.dropped if normaliser.bert else DROPPED)[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
     kept = np.flatnonzero(kinds != _VANISHES)
     opens = kinds[kept] == _OPENS
     opens[:1] = True
@@ -51,7 +51,7 @@ def follow(text: str, normaliser: Normaliser = normalise) -> Followed:
     parts, sizes = [], []
     after_space = True
     for start, end in zip(first.tolist(), last.tolist(), strict=True):
-        part = _alone(text[start:end])
+        part = _alone(text[start:end], Normaliser(bert=normaliser.bert))
         if after_space and part.startswith(" "):
             part = part[1:]
         if part:
@@ -65,14 +65,14 @@ def follow(text: str, normaliser: Normaliser = normalise) -> Followed:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _alone(text: str) -> str:
+def _alone(text: str, normaliser: Normaliser) -> str:
     """Return `text` normalised as inside a longer text: white space at its ends is kept, as one space."""
-    return normalise(_ANCHOR + text + _ANCHOR)[0][1:-1]
+    return normaliser(_ANCHOR + text + _ANCHOR)[0][1:-1]
 
 
-@functools.lru_cache(maxsize=1)
-def _kinds() -> NDArray[np.uint8]:
-    """Return uint8[0x110000], by code point: whether it opens a piece of text, may join the piece before it, or vanishes."""
+@functools.lru_cache(maxsize=2)
+def _kinds(dropped: str) -> NDArray[np.uint8]:
+    """Return uint8[0x110000], by code point: whether it opens a piece of text, may join the piece before it, or vanishes, as the class `dropped` does."""
     kinds = np.full(0x110000, _OPENS, np.uint8)
     for code in range(_SCANNED):
         parts = unicodedata.decomposition(chr(code)).split()
@@ -84,6 +84,6 @@ def _kinds() -> NDArray[np.uint8]:
             if len(parts) == 2:
                 kinds[int(parts[1], 16)] = _JOINS
     kinds[0x1161:0x1176] = kinds[0x11A8:0x11C3] = _JOINS  # Hangul's vowels and finals compose by rule (Unicode, chapter 3.12)
-    for match in re.finditer(f"[{DROPPED}]+", "".join(map(chr, range(0x110000)))):
+    for match in re.finditer(f"[{dropped}]+", "".join(map(chr, range(0x110000)))):
         kinds[match.start() : match.end()] = _VANISHES
     return kinds

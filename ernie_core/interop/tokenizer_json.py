@@ -1,18 +1,24 @@
 """Our normaliser and WordPiece as a tokenizer.json of Hugging Face's tokenizers: the same ids for any text that has no traditional characters to turn.
 
-What differs: `to_simplified` (OpenCC) cannot be said in that format, so text must be turned beforehand where the model was trained so.
+And the other way round: which normaliser of ours gives the ids of a tokenizer of theirs. What differs: `to_simplified` (OpenCC) cannot be said in
+that format, so text must be turned beforehand where the model was trained so.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
-from ernie_core.normalise import DROPPED, FULL_WIDTH, SPACES
+from ernie_core.errors import IntegrityError
+from ernie_core.normalise import DROPPED, FULL_WIDTH, SPACES, Normaliser, normalise
+from ernie_core.normalise_bert import BertForm
 from ernie_core.tokenization import MAX_CHARS
 from ernie_core.vocab import SPECIAL_TOKENS, Vocab
 
+_OPTIONS = {"lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}
+_MODEL = {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": MAX_CHARS}
 _UNUSED = "\ue000"  # the normaliser drops it, so no text has it when this stands for İ
 TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "token_type_ids", "attention_mask"], "pad_token": "[PAD]",
@@ -20,8 +26,8 @@ TOKENIZER_CONFIG = {
 }  # fmt: skip
 
 
-def tokenizer_json(vocab: Vocab) -> str:
-    """Return the file for a vocabulary. Pairs get sentence types 0 and 1."""
+def tokenizer_json(vocab: Vocab, normaliser: Normaliser = normalise) -> str:
+    """Return the file for a vocabulary and the normaliser of its texts. Pairs get sentence types 0 and 1."""
     special = {token: {"id": token, "ids": [vocab.ids[token]], "tokens": [token]} for token in ("[CLS]", "[SEP]")}
 
     def part(name: str, kind: int) -> dict[str, Any]:
@@ -34,7 +40,7 @@ def tokenizer_json(vocab: Vocab) -> str:
             {"id": vocab.ids[t], "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
             for t in sorted(SPECIAL_TOKENS, key=vocab.ids.__getitem__)
         ],
-        "normalizer": {"type": "Sequence", "normalizers": _normalizers()},
+        "normalizer": _normalizer(normaliser),
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {
             "type": "TemplateProcessing", "single": single, "pair": [*single, part("B", 1), part("[SEP]", 1)], "special_tokens": special,
@@ -45,6 +51,52 @@ def tokenizer_json(vocab: Vocab) -> str:
         },
     }  # fmt: skip
     return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
+
+
+def normaliser_of(folder: Path) -> Normaliser:
+    """Return how the tokenizer of a model of theirs normalises: as ours where we exported it, else as BERT's with its options.
+
+    Read from tokenizer.json and tokenizer_config.json, whose options go first, as in transformers; without either, BERT's of lower case.
+
+    Args:
+        folder: holds the model.
+
+    Raises:
+        IntegrityError: E-INTEROP-TOKENIZER, it does something that ours cannot, or a file is damaged.
+    """
+    path, options = folder / "tokenizer.json", _read(folder / "tokenizer_config.json")
+    body = _read(path)
+    found = body.get("normalizer") or {"type": "BertNormalizer"}
+    if found == _normalizer(normalise):
+        return normalise
+    bert = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True} | found
+    bert |= {name: options[theirs] for name, theirs in _OPTIONS.items() if theirs in options}
+    model = {name: body.get("model", {}).get(name, wanted) for name, wanted in _MODEL.items()}
+    if bert["type"] != "BertNormalizer" or not bert["clean_text"] or not bert["handle_chinese_chars"] or model != _MODEL:
+        raise IntegrityError(
+            "E-INTEROP-TOKENIZER", "the model's tokenizer works otherwise than ours can", where=str(path if body else folder / "tokenizer_config.json"),
+            expected=f"BertNormalizer with clean_text and handle_chinese_chars, {_MODEL}", found=f"{bert}, {model}",
+            fix="give a model whose tokenizer is BERT's WordPiece",
+        )  # fmt: skip
+    lowercase = bool(bert["lowercase"])
+    return Normaliser(bert=BertForm(lowercase, lowercase if bert["strip_accents"] is None else bool(bert["strip_accents"])))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a JSON object, or {} where there is no such file."""
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as e:
+        raise IntegrityError("E-INTEROP-TOKENIZER", "a file of the tokenizer is damaged", where=str(path), found=str(e), fix="get it again") from e
+    return found if isinstance(found, dict) else {}
+
+
+def _normalizer(normaliser: Normaliser) -> dict[str, Any]:
+    if (bert := normaliser.bert) is None:
+        return {"type": "Sequence", "normalizers": _normalizers()}
+    return {
+        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": bert.strip_accents, "lowercase": bert.lowercase,
+    }  # fmt: skip
 
 
 def _normalizers() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # Left never imports right. Inside ernie_core one entry a module or folder.
 PACKAGES = ("ernie_core", "corpus_prep", "pipelines", "jobs")
 CORE = (
-    "errors", "seeding", "failpoints", "schemas", "registry", "object_store", "object_folders", "manifest", "normalise", "vocab", "tokenization",
+    "errors", "seeding", "failpoints", "schemas", "registry", "object_store", "object_folders", "manifest", "normalise_bert", "normalise", "vocab", "tokenization",
     "tasks", "benchmarks", "data", "model", "interop", "training", "inference",
 )  # fmt: skip
 # Only these files may import these; every other file of the product may not.

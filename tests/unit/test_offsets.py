@@ -10,7 +10,8 @@ from hypothesis import example, given
 from test_normalise import TEXT
 
 from ernie_core.benchmarks.offsets import _JOINS, _OPENS, _kinds, follow
-from ernie_core.normalise import Normaliser, normalise
+from ernie_core.normalise import DROPPED, Normaliser, normalise
+from ernie_core.normalise_bert import BertForm
 
 
 @given(TEXT)
@@ -27,6 +28,23 @@ def test_any_text_is_followed_and_each_code_point_comes_from_its_place(text: str
         assert 0 <= start < end <= len(text)
         assert character in normalise(f"一{text[start:end]}一")[0]
     assert len(follow(text, Normaliser(to_simplified=True)).text) == size
+
+
+@given(TEXT)
+@example("a \u0301 b")
+@example("\u1112\u1161\u11ab 한\u115f\ufeffe\u0301İ")
+@pytest.mark.parametrize("form", [BertForm(), BertForm(lowercase=True, strip_accents=False), BertForm(lowercase=False, strip_accents=False)])
+def test_text_normalised_as_bert_does_is_followed_too(form: BertForm, text: str) -> None:
+    normaliser = Normaliser(bert=form)
+    followed = follow(text, normaliser)
+    lowered, original = normaliser(text)
+    assert followed.text == lowered
+    assert len(original) == len(lowered) == len(followed.starts) == len(followed.ends)
+    assert normaliser(lowered) == (lowered, lowered)
+    assert normaliser(original) == (lowered, original)
+    for character, start, end in zip(followed.text, followed.starts, followed.ends, strict=True):
+        assert 0 <= start < end <= len(text)
+        assert character in normaliser(f"一{text[start:end]}一")[0]
 
 
 @pytest.mark.parametrize(
@@ -57,8 +75,8 @@ def test_a_text_of_every_code_point_is_followed() -> None:
 
 
 def test_code_points_that_join_lie_in_the_planes_that_are_scanned() -> None:
-    beyond = np.flatnonzero(_kinds()[0x20000:] == _JOINS)
+    beyond = np.flatnonzero(_kinds(DROPPED)[0x20000:] == _JOINS)
     assert len(beyond) == 0
-    kept = [c for c in map(chr, range(0x20000, 0x110000)) if _kinds()[ord(c)] == _OPENS]
+    kept = [c for c in map(chr, range(0x20000, 0x110000)) if _kinds(DROPPED)[ord(c)] == _OPENS]
     assert not any(unicodedata.combining(c) for c in kept)
     assert all(len(unicodedata.decomposition(c).split()) < 2 for c in kept)
