@@ -33,7 +33,7 @@ from corpus_prep.reduction import Tables, reduce_tables
 from corpus_prep.splits import Split, plan_splits
 from corpus_prep.stages import Stages, shares_line, stage_metrics
 from corpus_prep.tables import unpack
-from corpus_prep.unknown import unknown_line
+from corpus_prep.unknown import language_hint, unknown_line
 from ernie_core import errors
 from ernie_core.errors import ErnieError, RecipeError, ResourceError
 from ernie_core.manifest import FileEntry, Manifest, atomic_write, file_sha256, sha256_of, verified_path
@@ -92,7 +92,7 @@ def prepare(
     vocab = None if settings["vocab"] is None else Vocab.load(Path(settings["vocab"]))
     shutil.rmtree(folder / "attempts", ignore_errors=True)
     plan = _plan(folder, settings, benchmarks_texts, splits, seed)
-    say(f"prepare: {len(splits)} splits, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
+    say(f"prepare: {len(splits)} split{'s' * (len(splits) > 1)}, {sum(s.size_bytes for s in splits) / 1e6:.1f} MB of input")
 
     run_pass("1", "documents", splits, plan, workers, say, log, memory_bytes)
     entries = {split.number: read_entry(folder, f"1-{split.number:05d}") for split in splits}
@@ -140,6 +140,8 @@ def _tables(
     held = f"vocabulary of {tables.vocab.size} tokens, {tables.num_pairs} pairs of words in phrases, {len(tables.lines)} frequent lines"
     say(f"prepare: {held}; tables in {time.monotonic() - reducing:.1f} s")
     say(f"prepare: [UNK] by script: {unknown_line(tables.scripts)}")
+    if hint := language_hint(tables.scripts, settings["language"]):
+        say(f"prepare: {hint}")
     for what, most in tables.lost.items():
         say(f"prepare: more different {what} than are counted at a time; counts of rare ones may be up to {most} too small")
     return tables, kept
@@ -212,7 +214,7 @@ def _on_ray(number: str, splits: Sequence[Split], plan: Plan, workers: int, memo
         functools.partial(_work_row, number=number, plan=plan),
         num_cpus=1,
         memory=memory_bytes or None,
-        compute=ray.data.TaskPoolStrategy(size=workers),
+        compute=ray.data.TaskPoolStrategy(size=min(workers, len(rows))),  # of more than there are rows it warns
     )
     for row in mapped.iter_rows():
         outcome = json.loads(row["outcome"])

@@ -46,3 +46,22 @@ def unknown_line(scripts: Mapping[str, Mapping[str, int]]) -> str:
     """
     ordered = sorted(scripts.items(), key=lambda item: (-item[1]["tokens"], item[0]))
     return ", ".join(f"{script} {100 * of['unknown'] / of['tokens']:.2f} % of {of['tokens']:,}" for script, of in ordered if of["tokens"])
+
+
+def language_hint(scripts: Mapping[str, Mapping[str, int]], language: str) -> str:
+    """Return a warning where most of the text is not in the recipe's language, "" where it is.
+
+    Args:
+        scripts: of `unknown_by_script`.
+        language: "zh", "en" or "mixed".
+
+    Example: 66,000 Latin tokens and no Han under "zh" -> ``"WARN E-LANGUAGE most of the text is Latin and language is zh: …"``.
+    """
+    latin, han = (scripts.get(script, {"tokens": 0})["tokens"] for script in ("latin", "han"))
+    likely = {"zh": "en" if latin > han else "zh", "en": "zh" if han > latin else "en"}.get(language, language)
+    if likely == language:
+        return ""
+    return (
+        f"WARN E-LANGUAGE most of the text is {'Latin' if likely == 'en' else 'Chinese'} and language is {language}: words, names and connectives are "
+        f"looked for as in {language}; set language: {likely}, or mixed"
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from prepare_helper import document, run_prepare
 
-from corpus_prep.unknown import script_of, unknown_by_script, unknown_line
+from corpus_prep.unknown import language_hint, script_of, unknown_by_script, unknown_line
 from ernie_core.manifest import read_manifest
 from ernie_core.normalise import basic_tokens, normalise
 from ernie_core.tokenization import Tokenizer, load_tokenizer
@@ -49,3 +50,26 @@ def test_rates_are_said(corpus: Path, tmp_path: Path) -> None:
     said: list[str] = []
     run_prepare(corpus, tmp_path / "out", said=said)
     assert any(line.startswith("prepare: [UNK] by script: han 0.00 % of ") for line in said), said
+
+
+@pytest.mark.parametrize(
+    ("han", "latin", "language", "said"),
+    [(5, 4, "zh", ""), (4, 5, "zh", "en"), (4, 5, "en", ""), (5, 4, "en", "zh"), (5, 4, "mixed", ""), (0, 0, "zh", ""), (0, 0, "en", "")],
+)  # fmt: skip
+def test_text_that_is_mostly_of_another_language_is_told_of(han: int, latin: int, language: str, said: str) -> None:
+    scripts = {name: {"tokens": tokens, "unknown": 0} for name, tokens in (("han", han), ("latin", latin)) if tokens}
+    hint = language_hint(scripts, language)
+    assert (f"set language: {said}, or mixed" in hint) if said else hint == ""
+
+
+def test_english_text_under_the_default_language_is_told_of(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = tmp_path / "in"
+    folder.mkdir()
+    text = [f"The {i} old houses of the town stood near the river. Nobody had lived there for {i} years." for i in range(40)]
+    (folder / "one.txt").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    (folder / "two.jsonl").write_text(
+        json.dumps({"title": "", "text": "They said it was for the best. It was not, of course."}) + "\n", encoding="utf-8"
+    )
+    run_prepare(folder, tmp_path / "out", said=said)
+    assert any(line.startswith("prepare: WARN E-LANGUAGE most of the text is Latin") for line in said), said
