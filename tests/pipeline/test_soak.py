@@ -8,8 +8,9 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_helper import LocalCluster, local_cluster
@@ -22,6 +23,8 @@ from pipelines.workflow import run_recipe
 
 MINUTES = float(os.environ.get("ERNIE_SOAK_MINUTES", "20"))
 EVERY_S = 180.0
+RUN_S = 480.0
+"""What one run is meant to take; runs follow each other until the minutes are over."""
 RANKS = 2
 DEMO = Path(__file__).parents[2] / "pipelines" / "recipes" / "demo.yaml"
 MACHINE = {"device_tokens": 512, "save_steps": 50, "skip_steps": 1}
@@ -49,27 +52,25 @@ def rate(recipe: Path, folder: Path) -> float:
 class Killer:
     """Kills at random, seeded; every kind once before any comes again."""
 
-    def __init__(self, run: SubmittedRun, cluster: LocalCluster, server: MlflowServer, seed: int) -> None:
-        self.run, self.cluster, self.server, self.draw = run, cluster, server, random.Random(seed)
-        self.kinds: dict[str, Callable[[], None]] = {
-            "rank": self.rank, "node": self.node, "drained node": self.drained, "driver": lambda: run.fault("driver", lambda: run.lose_driver(cluster)),
-            "server": self.restart_server,
-        }  # fmt: skip
+    def __init__(self, cluster: LocalCluster, server: MlflowServer, seed: int) -> None:
+        self.cluster, self.server, self.draw = cluster, server, random.Random(seed)
+        self.kinds = {"rank": self.rank, "node": self.node, "drained node": self.drained, "driver": self.driver, "server": self.restart_server}
+        self.waiting: list[str] = []
         self.landed: list[str] = []
+        self.next_at = 0.0
 
-    def until_the_end(self, steps: int) -> None:
+    def until_the_end(self, run: SubmittedRun, steps: int) -> None:
         """Kill every `EVERY_S` seconds or so while there is work."""
-        waiting: list[str] = []
-        while True:
-            end = time.monotonic() + self.draw.uniform(0.6, 1.4) * EVERY_S
-            while time.monotonic() < end and last_step(self.run.folder) < 0.97 * steps:
-                time.sleep(0.5)
-            if last_step(self.run.folder) >= 0.97 * steps:
-                return
-            waiting = waiting or self.draw.sample(sorted(self.kinds), len(self.kinds))
-            kind = waiting.pop()
-            self.kinds[kind]()
-            self.landed.append(kind)
+        self.run = run
+        self.next_at = max(self.next_at, time.monotonic() + 20)
+        while last_step(run.folder) < 0.97 * steps:
+            time.sleep(0.5)
+            if time.monotonic() >= self.next_at:
+                self.waiting = self.waiting or self.draw.sample(sorted(self.kinds), len(self.kinds))
+                self.next_at = time.monotonic() + self.draw.uniform(0.6, 1.4) * EVERY_S
+                kind = self.waiting.pop()
+                self.kinds[kind]()
+                self.landed.append(kind)
 
     def rank(self) -> None:
         """Kill a training process."""
@@ -94,6 +95,10 @@ class Killer:
         self.cluster.kill_node(node)
         self.cluster.add_node(1)
 
+    def driver(self) -> None:
+        """Kill the driver of the job, and submit the run again."""
+        self.run.fault("driver", lambda: self.run.lose_driver(self.cluster))
+
     def restart_server(self) -> None:
         """Kill the MLflow server, see that training goes on, and start it again."""
         assert self.run.pending()
@@ -105,38 +110,54 @@ class Killer:
         print(f"server: dead from step {before} to {last_step(self.run.folder)}", flush=True)
 
 
-def test_a_training_with_a_kill_every_three_minutes_ends_with_the_bits_of_its_unbroken_twin(tmp_path: Path, empty_store: Path) -> None:
+def ended(cluster: LocalCluster) -> bool:
+    """Return whether the newest job ended well; fail where it ended otherwise."""
+    newest = cluster.ernie("status", "demo").stdout.splitlines()[-1]
+    assert "failed" not in newest, cluster.ernie("logs", "demo").stdout[-3000:]
+    return "succeeded" in newest
+
+
+def check(run: SubmittedRun, twin: dict[str, Any], server: MlflowServer, steps: int) -> bool:
+    """Return whether MLflow has one run with every point once, and the run's bits are its twin's."""
+    found = found_runs(server.uri, run.folder.parent)["demo-pretrain"]
+    assert found.info.status == "FINISHED"
+    expected = journalled(run.folder.parent)
+    assert [step for step, _ in expected["train/loss"]] == list(range(1, steps + 1))
+    assert arrived(server.uri, found) == expected
+    return bits(run.folder) == twin
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_store: Path) -> Iterator[MlflowServer]:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    started = MlflowServer(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    yield started
+    started.close()
+
+
+def test_trainings_with_a_kill_every_three_minutes_end_with_the_bits_of_their_unbroken_twin(tmp_path: Path, server: MlflowServer) -> None:
     recipe = tmp_path / "demo.yaml"
     shutil.copy(DEMO, recipe)
     run_recipe(load_recipe(recipe, [f"root={tmp_path}/runs", "workers=0"]), lambda line: print(line, flush=True), until="prepare")
-    steps = int(0.5 * MINUTES * 60 * rate(recipe, tmp_path / "rate")) // 9 * 9
+    steps = int(min(RUN_S, 60 * MINUTES) * rate(recipe, tmp_path / "rate")) // 9 * 9
     changes = (iterations(steps), *LAID)
-    print(f"{steps} steps", flush=True)
-    twin = Group(arguments(recipe, tmp_path / "twin", changes, **MACHINE), RANKS, wait_s=240)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    server = MlflowServer(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    group = Group(arguments(recipe, tmp_path / "twin", changes, **MACHINE), RANKS, wait_s=240)
     short = Path(tempfile.mkdtemp(prefix="es"))
-    run = SubmittedRun(recipe, tmp_path / "soak", (*changes, f"tracking.uri={server.uri}"), RANKS, "demo")
-    begun = time.monotonic()
-    try:
-        with local_cluster(short / "c", 3) as cluster:
+    begun, runs = time.monotonic(), 0
+    with local_cluster(short / "c", 3) as cluster:
+        killer = Killer(cluster, server, seed=7)
+        while time.monotonic() - begun < 60 * MINUTES:
+            runs += 1
+            run = SubmittedRun(recipe, tmp_path / f"soak-{runs}", (*changes, f"tracking.uri={server.uri}"), RANKS, "demo")
             run.submit(cluster)
             run.wait_for(20)
-            killer = Killer(run, cluster, server, seed=7)
-            killer.until_the_end(steps)
-            wait((run.folder / "manifest.json").exists, "the end")
-            wait(lambda: "succeeded" in cluster.ernie("status", "demo").stdout.splitlines()[-1], "the job's end")
+            killer.until_the_end(run, steps)
+            wait(lambda: ended(cluster), "the job's end")
             run.submit(cluster)  # sends what MLflow does not have yet
-            wait(lambda: "succeeded" in cluster.ernie("status", "demo").stdout.splitlines()[-1], "the end of the same command again")
-    finally:
-        shutil.rmtree(short, ignore_errors=True)
-    print(f"{steps} steps in {(time.monotonic() - begun) / 60:.1f} minutes, {len(killer.landed)} kills: {', '.join(killer.landed)}", flush=True)
+            wait(lambda: ended(cluster), "the end of the same command again")
+            assert group.end(4 * 3600) == [0] * RANKS
+            assert check(run, bits(tmp_path / "twin"), server, steps)
+            print(f"run {runs}: {steps} steps, equal to the bit, {(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
+    print(f"{runs} runs, {len(killer.landed)} kills: {', '.join(killer.landed)}", flush=True)
+    shutil.rmtree(short, ignore_errors=True)
     assert len(killer.landed) >= MINUTES / 6
-    assert twin.end(60 * 60 * 4) == [0] * RANKS
-    assert bits(run.folder) == bits(tmp_path / "twin")
-    found = found_runs(server.uri, run.folder.parent)
-    assert found["demo-pretrain"].info.status == "FINISHED"
-    expected = journalled(run.folder.parent)
-    assert [step for step, _ in expected["train/loss"]] == list(range(1, steps + 1))
-    assert arrived(server.uri, found["demo-pretrain"]) == expected
-    server.close()
