@@ -107,6 +107,27 @@ def test_a_run_that_loses_rank_nodes_driver_and_head_ends_with_the_bits_of_an_un
     assert bits(run.folder) == bits(twin)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_ten_drains_in_one_run_redo_no_step_and_are_no_failures(recipe: Path, folder: Path, tmp_path: Path, empty_store: Path) -> None:
+    many = ("pretrain.iterations={knowledge_masking: 3600, next_sentence: 1200, sentence_reordering: 1200}", *CHANGES[1:])
+    run = SubmittedRun(recipe, tmp_path, many, ranks=2)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    with local_cluster(folder / "a", 3) as cluster:
+        run.submit(cluster)
+        run.wait_for(20)
+        for _ in range(10):  # Ray gives a group up at its fourth failure
+            drained = cluster.node_of(run.rank_processes(cluster)[0])
+            run.fault("a node drained", lambda node=drained: cluster.drain(node, 60))
+            cluster.kill_node(drained)
+            cluster.add_node(1)
+        wait((run.folder / "manifest.json").exists, "the end")
+    assert [redone for _, redone in run.resumed()] == [0] * 10
+    twin = tmp_path / "twin"
+    assert Group(arguments(recipe, twin, many), 2).end(900) == [0, 0]
+    assert bits(run.folder) == bits(twin)
+
+
 def shards(prepared: Path) -> dict[str, str]:
     return {str(p.relative_to(prepared)): file_sha256(p) for p in sorted((prepared / "shards").rglob("*")) if p.is_file()}
 

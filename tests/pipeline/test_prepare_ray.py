@@ -95,6 +95,21 @@ def test_a_killed_worker_of_four_changes_no_byte(corpus: Path, whole: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_worker_of_four_killed_at_random_changes_no_byte(corpus: Path, whole: Path, tmp_path: Path, short_folder: Path) -> None:
+    draw = random.Random(7)
+    points = ("data.before_tmp", "data.mid_write", "data.before_fsync", "data.after_rename", "data.before_entry")
+    for number in range(20):
+        once = tmp_path / f"killed-{number}"
+        point = f"{draw.choice(points)}:{draw.randint(1, 3)}"
+        done = driver(corpus, tmp_path / f"{number}", short_folder, ERNIE_FAILPOINT=point, ERNIE_FAILPOINT_ONCE=str(once))
+        error = done.communicate()[1]
+        assert done.returncode == 0, error
+        assert once.exists(), f"no worker was killed at {point}"
+        assert bytes_of(tmp_path / f"{number}") == bytes_of(whole)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_driver_killed_at_random_changes_no_byte(corpus: Path, whole: Path, tmp_path: Path, short_folder: Path) -> None:
     draw = random.Random(7)

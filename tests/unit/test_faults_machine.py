@@ -10,6 +10,7 @@ import resource
 import statistics
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,12 @@ def test_jumps_of_the_clock_between_and_inside_runs_change_no_bit_and_no_newest_
     assert all(0 <= value < 1e7 for value in seconds), "a duration or a rate was taken from the clock"
 
 
-SLOW_S = 0.3
-
-
-def slow_storage(_rank: int) -> None:
-    """Let every flush to the disk take longer, and keep when each save began and ended."""
+def slow_storage(seconds: float, _rank: int) -> None:
+    """Let every flush to the disk take so much longer, and keep when each save began and ended."""
     flush, save = os.fsync, checkpoint.save
 
     def late(number: int) -> None:
-        time.sleep(SLOW_S)
+        time.sleep(seconds)
         flush(number)
 
     def noted(root: Path, step: int, *rest: Any) -> Path:
@@ -115,15 +113,16 @@ def slow_storage(_rank: int) -> None:
     os.fsync, checkpoint.save = late, noted  # type: ignore[assignment]
 
 
-def test_on_slow_storage_one_save_is_in_flight_and_only_steps_that_save_wait(recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.3, pytest.param(2.0, marks=pytest.mark.slow)])
+def test_on_slow_storage_one_save_is_in_flight_and_only_steps_that_save_wait(recipe: Path, tmp_path: Path, seconds: float) -> None:
     given = arguments(recipe, tmp_path, ("pretrain.validation_steps=60",), save_steps=10)
-    assert Group(given, 1, before=slow_storage).end() == [0]
+    assert Group(given, 1, before=partial(slow_storage, seconds)).end() == [0]
     saves = [json.loads(line) for line in (tmp_path / "saves").read_text().splitlines()]
     saved = [10, 20, 30, 32, 40, 50, 60]  # 32 ends a stage
     assert [step for step, _, _ in saves] == saved
     assert all(end <= begun for (_, _, end), (_, begun, _) in itertools.pairwise(saves)), "two saves at once"
     took = [(end - begun) / 1000 for _, begun, end in saves]
-    assert min(took) > 4 * SLOW_S
+    assert min(took) > 4 * seconds
     at = {p.step: p.time_ms / 1000 for p in read_points(tmp_path / "metrics.jsonl")[0] if "train/loss" in p.metrics}
     assert sorted(at) == list(range(1, 61))
     waits = {step: at[step] - at[step - 1] for step in range(2, 61)}
@@ -132,8 +131,8 @@ def test_on_slow_storage_one_save_is_in_flight_and_only_steps_that_save_wait(rec
     print(
         f"steps after a save {statistics.median(after_saves):.2f} s, others {statistics.median(others):.3f} s, a save {statistics.median(took):.2f} s"
     )
-    assert min(after_saves) > 2 * SLOW_S, "training did not wait for the save before"
-    assert others[len(others) * 9 // 10] < SLOW_S, "other steps wait for the storage too"
+    assert min(after_saves) > 2 * seconds, "training did not wait for the save before"
+    assert others[len(others) * 9 // 10] < seconds, "other steps wait for the storage too"
 
 
 def resident_mib() -> float:
