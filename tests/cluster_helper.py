@@ -72,7 +72,23 @@ class LocalCluster:
     nodes: list[subprocess.Popen[bytes]]
 
     def add_node(self, cpus: int, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a node of so many CPUs, whose processes have more variables in their environment, and wait until it is there."""
+        """Start a node of so many CPUs, whose processes have more variables in their environment, and wait until it is there.
+
+        On a busy machine, or beside another that starts, a node may time out and end: it is started again.
+        """
+        for _ in range(3):
+            process = self._start_node(cpus, environment)
+            log = self.folder / f"node-{self.nodes.index(process)}.log"
+            end = time.monotonic() + 120
+            while process.poll() is None:
+                if b"Ray runtime started" in log.read_bytes():
+                    return process
+                assert time.monotonic() < end, "the node does not start"
+                time.sleep(0.1)
+            self.kill_node(process)
+        raise AssertionError(log.read_text(encoding="utf-8"))
+
+    def _start_node(self, cpus: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         number = len(self.nodes)
         # A folder of its own, as on a machine of its own: each node's agent deletes a job's working folder and unpacks it anew.
         command = [
@@ -80,13 +96,7 @@ class LocalCluster:
             "--object-store-memory=100000000", *agent_ports(), "--block",
         ]  # fmt: skip
         process = subprocess.Popen(command, env=self.env | environment, stdout=self._log(), stderr=subprocess.STDOUT, start_new_session=True)
-        log = self.folder / f"node-{number}.log"
         self.nodes.append(process)
-        end = time.monotonic() + 60
-        while b"Ray runtime started" not in log.read_bytes():  # two that start at once may time each other out
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < end, "the node does not start"
-            time.sleep(0.1)
         return process
 
     def kill_node(self, process: subprocess.Popen[bytes]) -> None:
@@ -183,7 +193,7 @@ def local_cluster(folder: Path, nodes: int, autoscaling: Callable[[str], dict[st
 
 def _wait(url: str, token: str) -> None:
     """Wait until the job server answers."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while True:
         try:
             urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=2).read()
