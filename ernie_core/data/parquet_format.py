@@ -147,14 +147,14 @@ def _describe(field: pa.Field) -> str:
 
 def _to_rows(table: pa.Table, token_labels: Sequence[str], *, units: bool, where: str) -> Rows:
     flat: dict[str, NDArray[Any]] = {}
-    offsets: NDArray[np.int64] | None = None
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
+    offsets: NDArray[np.int32] | None = None
+    for name, chunks in zip(table.column_names, table.columns, strict=True):
+        column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # one chunk needs no copy
         if name == "label":
             flat[name] = column.to_numpy()
             continue
-        mine = column.offsets.to_numpy().astype(np.int64)
-        flat[name] = column.flatten().to_numpy()
+        mine = column.offsets.to_numpy()
+        flat[name] = column.values.to_numpy()[mine[0] : mine[-1]]
         mine = mine - mine[0]
         if offsets is not None and not np.array_equal(mine, offsets):
             raise IntegrityError(
@@ -163,7 +163,7 @@ def _to_rows(table: pa.Table, token_labels: Sequence[str], *, units: bool, where
         offsets = mine
     assert offsets is not None
     return Rows(
-        offsets=offsets,
+        offsets=offsets.astype(np.int64),
         token_ids=flat["token_ids"],
         sentence_type_ids=flat["sentence_type_ids"],
         position_ids=flat["position_ids"],

@@ -234,7 +234,7 @@ class ShardSet:
             )
         if self._check is not None:
             self._check(rows, f"{path} row group {i}")
-        rows = rows.with_sample_ids(sample_ids(entry.facts["content_sha256"], entry.facts["task"], end)[start:])
+        rows = rows.with_sample_ids(combine(self._bases[shard], np.arange(start, end, dtype=np.uint64)))
         self._remember(group, rows)
         return rows
 
