@@ -190,7 +190,7 @@ def read_manifest(folder: Path, step: str | None = None) -> Manifest:
         raw = path.read_bytes()
     except FileNotFoundError:
         raise IntegrityError(
-            "E-MANIFEST-MISSING", "this folder is not a finished step", where=str(path), fix="run the step that makes it first"
+            "E-MANIFEST-MISSING", "this folder is not a finished step", where=object_store.kept_at(path), fix="run the step that makes it first"
         ) from None
     try:
         body = json.loads(raw)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from jobs.places import run_place
+
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `ernie export`."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder (runs/NAME), or its pretrain/model")
+    parser.add_argument("run", type=run_place, metavar="RUN", help="a run's folder (runs/NAME, s3://BUCKET/runs/NAME), or its pretrain/model")
     parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
 
 

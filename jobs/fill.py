@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from jobs.places import run_place
 
 
 def _positive(text: str) -> int:
@@ -14,7 +15,7 @@ def _positive(text: str) -> int:
 
 def add_fill_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `ernie fill`."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder (runs/NAME), or its pretrain/model")
+    parser.add_argument("run", type=run_place, metavar="RUN", help="a run's folder (runs/NAME, s3://BUCKET/runs/NAME), or its pretrain/model")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="with [MASK] where tokens are to be found")
     parser.add_argument("--top", type=_positive, default=5, metavar="N", help="tokens to name for each (5)")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ernie_core.errors import InputError, closest
+from jobs.places import run_place
 
 if TYPE_CHECKING:
     from ernie_core.data.masking import Masked
@@ -30,7 +31,7 @@ examples:
   ernie shards convert a.txt.gz a.parquet                          one file, either way
   ernie shards export runs/demo for_baidu                          all of them for Baidu's own reader, with file lists
 
-PATH is the folder of a run, of its prepare step, or the step's manifest.json.
+PATH is the folder of a run, of its prepare step, or the step's manifest.json, on disk or in an object store (s3://BUCKET/PATH, gs://…).
 """
 _STYLES = {"special": "dim", "word": "", "phrase": "green", "entity": "yellow", "target": "reverse"}
 _RAW = argparse.RawDescriptionHelpFormatter
@@ -79,7 +80,9 @@ def add_shards_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_path(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="PATH", help="a run's folder, its prepare step's, or that one's manifest.json")
+    parser.add_argument(
+        "path", type=run_place, metavar="PATH", help="a run's folder, its prepare step's, or that one's manifest.json; s3:// and gs://, too"
+    )
 
 
 def _add_subset(parser: argparse.ArgumentParser) -> None:
@@ -109,10 +112,11 @@ _probability.__name__ = "number from 0; above 1 means always words"
 def _opened(path: Path) -> tuple[Path, Manifest, Vocab]:
     """Return the prepare step's folder, its manifest and its vocabulary."""
     from ernie_core.manifest import MANIFEST_NAME, read_manifest
+    from ernie_core.object_store import refresh
     from pipelines.prepared import prepared_tokenizer
 
     folder = path.parent if path.name == MANIFEST_NAME else path
-    if not (folder / MANIFEST_NAME).exists() and (folder / "prepare" / MANIFEST_NAME).exists():
+    if not refresh(folder / MANIFEST_NAME) and refresh(folder / "prepare" / MANIFEST_NAME):
         folder = folder / "prepare"
     manifest = read_manifest(folder)
     return folder, manifest, prepared_tokenizer(folder, manifest).vocab
@@ -237,10 +241,11 @@ def _median(values: Any) -> float:
 
 def _verify(args: argparse.Namespace) -> int:
     from corpus_prep.verify import verify
+    from ernie_core.object_store import kept_at
 
     folder, manifest, vocab = _opened(args.path)
     done = verify(folder, manifest, vocab)
-    print(f"{folder}: {done['files']:,} files, {done['rows']:,} rows, {done['tokens']:,} tokens: all as the manifest says")
+    print(f"{kept_at(folder)}: {done['files']:,} files, {done['rows']:,} rows, {done['tokens']:,} tokens: all as the manifest says")
     return 0
 
 

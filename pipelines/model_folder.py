@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ernie_core.errors import InputError
-from ernie_core.manifest import MANIFEST_NAME
-from ernie_core.object_store import local, refresh
+from ernie_core.manifest import MANIFEST_NAME, whole
+from ernie_core.object_store import home, kept_at, local, refresh
 
 WEIGHTS = "model.safetensors"
 
@@ -25,9 +25,13 @@ def model_folder(path: Path, *, foreign: bool) -> Path:
 
     Raises:
         InputError: E-MODEL-MISSING; E-MODEL-PICKLE, the weights are a pickle.
+        IntegrityError: a file of a model in an object store is damaged there.
+        ResourceError: E-STORE, the object store does not answer, or has no such bucket.
     """
     for folder in (path / "pretrain" / "model", path / "model", path):
         if (is_ours(folder) and local(folder / WEIGHTS).exists()) or (foreign and (folder / WEIGHTS).exists()):
+            if home(folder) is not None:
+                whole(folder)
             return folder
     if foreign and (path / "pytorch_model.bin").exists():
         raise InputError(
@@ -36,6 +40,6 @@ def model_folder(path: Path, *, foreign: bool) -> Path:
         )  # fmt: skip
     theirs = f", or a folder of transformers with {WEIGHTS} and config.json" if foreign else ""
     raise InputError(
-        "E-MODEL-MISSING", "no pretrained model there", where=str(path), expected=f"a run's folder (runs/NAME) or its pretrain/model{theirs}",
+        "E-MODEL-MISSING", "no pretrained model there", where=kept_at(path), expected=f"a run's folder (runs/NAME) or its pretrain/model{theirs}",
         fix="correct the path, or finish the pretraining first: ernie pretrain RECIPE",
     )  # fmt: skip

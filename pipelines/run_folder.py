@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ernie_core.errors import OutputError, ResourceError
+from ernie_core.errors import IntegrityError, OutputError, ResourceError, printable
 from ernie_core.manifest import MANIFEST_NAME, canonical_json, disk_errors, write_record
 from ernie_core.object_folders import entries, rename
 from ernie_core.object_store import TEMPORARY, forget, home, kept_at, refresh
@@ -30,8 +30,10 @@ def check_run_folder(run_folder: Path) -> None:
     Raises:
         OutputError: E-OUTPUT-FOREIGN.
         ResourceError: E-PERMISSION.
+        IntegrityError: E-PATH, see `check_links`.
     """
     with disk_errors(run_folder):
+        check_links(run_folder)
         if run_folder.exists() and not run_folder.is_dir():
             raise _foreign(run_folder, [run_folder.name])
         if home(run_folder) is not None:
@@ -45,6 +47,26 @@ def check_run_folder(run_folder: Path) -> None:
         if names not in ([], [LOCK_NAME]) and RUN_NAME not in names:
             raise _foreign(run_folder, names)
         check_writable(run_folder)
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder in which a link leads out of it: what is written there would land elsewhere (reliability F41). The folder itself may be a link.
+
+    Raises:
+        IntegrityError: E-PATH.
+    """
+    whole = os.path.realpath(folder)
+    left = [str(folder)] if folder.is_dir() else []
+    while left:
+        with os.scandir(left.pop()) as found:
+            for entry in found:
+                if not entry.is_symlink():
+                    left += [entry.path] if entry.is_dir(follow_symlinks=False) else []
+                elif not (target := os.path.realpath(entry.path)).startswith(f"{whole}/"):
+                    raise IntegrityError(
+                        "E-PATH", "a link leads out of the run's folder", where=entry.path, expected="folders and files", found=printable(target),
+                        fix="take the link away, or give another root; a run on another disk needs a root there, or a folder that is a link itself",
+                    )  # fmt: skip
 
 
 def check_writable(folder: Path) -> None:

@@ -27,6 +27,7 @@ HEAVY = frozenset(
         "test_audit",
         "test_checkpoint",
         "test_cli",
+        "test_commands_s3",
         "test_faults_disk",
         "test_faults_kills",
         "test_faults_machine",

@@ -79,6 +79,36 @@ def test_impossible_folder_names_are_refused(tmp_path: Path, name: str, capsys: 
     assert len(said.strip().splitlines()) == 2  # how many problems, and the one
 
 
+@pytest.mark.parametrize(
+    "place", ["mine/prepare", "mine/prepare/shards", "mine/prepare/metrics.jsonl", "mine/.lock", "mine/mlflow_run.json", "mine/a/b/c"]
+)
+def test_a_link_out_of_the_run_where_it_would_write_is_refused_before_anything_is_written(
+    tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, outside = tmp_path / "runs", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("theirs", encoding="utf-8")
+    (root / place).parent.mkdir(parents=True)
+    (root / "mine" / "run.json").write_text('{"format":1,"run":"mine"}', encoding="utf-8")
+    (root / place).symlink_to(outside if "." not in place else outside / "file")
+    before = sorted(root.rglob("*"))
+    assert main(["run", str(recipe(tmp_path, root)), "--until", "prepare"]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("error: E-PATH a link leads out of the run's folder")
+    assert f"at {root / place};" in said
+    assert sorted(root.rglob("*")) == before
+    assert {path.name: path.read_text(encoding="utf-8") for path in outside.iterdir()} == {"file": "theirs"}
+
+
+def test_a_root_that_is_a_link_and_links_inside_a_run_are_a_persons_choice(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "mine" / "kept").mkdir(parents=True)
+    (tmp_path / "disk" / "mine" / "run.json").write_text('{"format":1,"run":"mine"}', encoding="utf-8")
+    (tmp_path / "disk" / "mine" / "same").symlink_to("kept")
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    assert main(["run", str(recipe(tmp_path, tmp_path / "runs")), "--until", "prepare"]) == 0
+    assert (tmp_path / "disk" / "mine" / "prepare" / "manifest.json").exists()
+
+
 def test_no_code_of_ours_ends_rays_processes_of_others() -> None:
     found = [str(p) for package in ("jobs", "pipelines", "corpus_prep", "ernie_core") for p in (ROOT / package).rglob("*.py")
              if re.search(r"ray stop|\"ray\", \"stop\"|pkill|killall|0\.0\.0\.0", p.read_text(encoding="utf-8"))]  # fmt: skip
