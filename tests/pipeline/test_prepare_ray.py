@@ -20,11 +20,12 @@ from ernie_core.normalise import normalise
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 DRIVER = """
-import sys
+import os, sys
 from pathlib import Path
 import ray
 from prepare_helper import run_prepare
-ray.init(address="local", num_cpus=4, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False)
+of_workers = {name.removeprefix("WORKER_"): value for name, value in os.environ.items() if name.startswith("WORKER_")}
+ray.init(address="local", num_cpus=4, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False, runtime_env={"env_vars": of_workers})
 run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=4)
 """
 
@@ -102,7 +103,7 @@ def test_a_worker_of_four_killed_at_random_changes_no_byte(corpus: Path, whole: 
     for number in range(20):
         once = tmp_path / f"killed-{number}"
         point = f"{draw.choice(points)}:{draw.randint(1, 3)}"
-        done = driver(corpus, tmp_path / f"{number}", short_folder, ERNIE_FAILPOINT=point, ERNIE_FAILPOINT_ONCE=str(once))
+        done = driver(corpus, tmp_path / f"{number}", short_folder, WORKER_ERNIE_FAILPOINT=point, WORKER_ERNIE_FAILPOINT_ONCE=str(once))
         error = done.communicate()[1]
         assert done.returncode == 0, error
         assert once.exists(), f"no worker was killed at {point}"
