@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie_core.benchmarks.base import Benchmark, Example, Layout, Subset
+from ernie_core.benchmarks.base import Benchmark, Example, Layout, Subset, all_benchmarks
 from ernie_core.benchmarks.chinese import LCQMC, NLPCC_DBQA
 from ernie_core.benchmarks.classification import REVIEWS
 from ernie_core.benchmarks.glue import MRPC, STSB, Mrpc
@@ -248,3 +248,20 @@ def test_whatever_text_is_written_is_read_back(tmp_path_factory: pytest.TempPath
     assert read(ERNIE_PAIR, table, folder, LCQMC).examples == wanted
     assert read(Table(columns, delimiter=",", quoted=True), csv, folder, LCQMC).examples == wanted
     assert read(JsonLines(columns), lines, folder, LCQMC).examples == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "texts", "label"),
+    [
+        ("afqmc", "train.json", '{"sentence1": "借呗", "sentence2": "花呗", "label": "0"}\n', ("借呗", "花呗"), 0),
+        ("nlpcc_dbqa", "nlpcc-iccpol-2016.dbqa.training-data", "谁写的？\t鲁迅写的。\t1\n谁写的？\t天气好。\t0\n", ("谁写的？", "鲁迅写的。"), 1),
+    ],
+)
+def test_forms_of_which_no_real_file_is_at_hand_are_read(name: str, file: str, text: str, texts: tuple[str, str], label: int, tmp_path: Path) -> None:
+    benchmark = all_benchmarks()[name]
+    (source,) = [s for s in benchmark.sources["train"] if s.file == file]
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    found = source.layout.read(tmp_path / file, benchmark).examples
+    assert len(found) == text.count("\n")
+    assert (found[0].texts, found[0].labels) == (texts, (label,))
+    assert {e.group for e in found} == ({texts[0]} if name == "nlpcc_dbqa" else {""})
