@@ -77,6 +77,12 @@ class MlflowServer:
             assert time.monotonic() < deadline, "the server does not start"
             time.sleep(0.1)
 
+    @property
+    def session(self) -> int:
+        """Id of the session that the server and its workers are in."""
+        assert self._process is not None
+        return self._process.pid
+
     def answers(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:

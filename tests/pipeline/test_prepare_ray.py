@@ -28,12 +28,26 @@ of_workers = {name.removeprefix("WORKER_"): value for name, value in os.environ.
 ray.init(address="local", num_cpus=4, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False, runtime_env={"env_vars": of_workers})
 run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=4)
 """
+FULL_STORE = """
+import sys
+from pathlib import Path
+import numpy
+import ray
+from prepare_helper import run_prepare
+
+ray.init(address="local", num_cpus=4, include_dashboard=False, _temp_dir=sys.argv[3], log_to_driver=False, object_store_memory=80_000_000,
+         object_spilling_directory=sys.argv[3] + "-full")
+held = [ray.put(numpy.full(1_000_000, i, dtype=numpy.int64)) for i in range(9)]
+run_prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=4)
+assert [int(ray.get(one)[0]) for one in held] == list(range(9))
+"""
+"""As `DRIVER`, with 72 MB of an object store of 80 in use."""
 
 
-def driver(corpus: Path, out: Path, short_folder: Path, **environment: str) -> subprocess.Popen[str]:
+def driver(corpus: Path, out: Path, short_folder: Path, code: str = DRIVER, **environment: str) -> subprocess.Popen[str]:
     """Start a preparation by four workers on a Ray of its own."""
     paths = os.pathsep.join(str(p) for p in (Path(__file__).parents[2], Path(__file__).parents[1]))
-    command = [sys.executable, "-c", DRIVER, str(corpus), str(out), str(short_folder / "k")]
+    command = [sys.executable, "-c", code, str(corpus), str(out), str(short_folder / "k")]
     return subprocess.Popen(
         command,
         env={**os.environ, "HOME": str(short_folder), "PYTHONPATH": paths, **environment},
@@ -93,6 +107,21 @@ def test_a_killed_worker_of_four_changes_no_byte(corpus: Path, whole: Path, tmp_
     assert done.returncode == 0, error
     assert once.exists(), "no worker was killed"
     assert bytes_of(tmp_path / "out") == bytes_of(whole)
+
+
+def test_an_object_store_that_is_full_with_no_room_to_spill_changes_no_byte(corpus: Path, whole: Path, tmp_path: Path, short_folder: Path) -> None:
+    full = short_folder / "k-full"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(full)], capture_output=True, check=False).returncode:
+        pytest.skip("no tmpfs can be mounted")
+    try:
+        (full / "taken").write_bytes(b"x" * 4096)
+        done = driver(corpus, tmp_path, short_folder, FULL_STORE)
+        error = done.communicate()[1]
+    finally:
+        subprocess.run(["umount", "-l", str(full)], check=True)
+    assert done.returncode == 0, error
+    assert bytes_of(tmp_path) == bytes_of(whole)
 
 
 @pytest.mark.slow

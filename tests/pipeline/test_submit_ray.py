@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from cluster_helper import RAY, ROOT, LocalCluster, local_cluster
+from ports_helper import listening
 from prepare_helper import document
 from test_pretrain_run import RECIPE
 
@@ -125,3 +126,20 @@ def test_nobody_gets_in_without_the_token_and_the_token_shows_up_nowhere(nodes: 
     assert [str(p) for p in files if token.encode() in p.read_bytes()] == []
     lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if os.access(p, os.R_OK) and p.exists()]
     assert not [line for line in lines if token.encode() in line]
+
+
+LISTENERS = {
+    "dashboard": {"loopback"}, "head's tables (GCS)": {"all"}, "raylet": {"all"}, "node's agent": {"all", "node", "loopback"},
+    "runtime-env agent": {"node"}, "Ray Client": {"node", "loopback"}, "worker": {"all", "node", "loopback"},
+}  # fmt: skip
+"""What SECURITY.md says of a cluster that is started as cluster.yaml does, with Ray Client's server, which that does not start."""
+
+
+def test_a_cluster_listens_where_security_md_says_and_nowhere_else(nodes: LocalCluster) -> None:
+    found = listening(node.pid for node in nodes.nodes)
+    assert set(LISTENERS) - set(found) <= {"worker"}, found
+    assert {kind: sorted(where - LISTENERS.get(kind, set())) for kind, where in found.items()} == {kind: [] for kind in found}
+    assert found["dashboard"] == {"loopback"}
+    assert found["head's tables (GCS)"] == found["raylet"] == {"all"}, "what needs a private network"
+    told = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert [kind for kind in LISTENERS if kind not in told] == []

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from ports_helper import listening
 from server_helper import MlflowServer
 
 from jobs.cli import main
@@ -133,5 +134,6 @@ def test_the_clusters_mlflow_refuses_other_hosts_and_origins(tmp_path: Path) -> 
         assert answer(server.port, "GET", Host="evil.example") == 403
         assert answer(server.port, "POST", Origin="http://evil.example") == 403
         assert answer(server.port, "POST", Origin=f"http://127.0.0.1:{server.port}") == 200
+        assert listening([server.session]) == {"MLflow": {"loopback"}}
     finally:
         server.close()

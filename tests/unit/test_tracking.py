@@ -310,6 +310,45 @@ def test_a_bad_server_stops_nothing_and_all_points_arrive_later(root: Path, kind
     assert client(root).get_run(str(run.run_id)).info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_to_a_metadata_address_is_not_followed(root: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, reached, connect = [], [], socket.socket.connect
+
+    class Elsewhere(Redirecting):
+        def do_GET(self) -> None:
+            asked.append(self.command)
+            self.send_response(code)
+            self.send_header("Location", "http://169.254.169.254/latest/meta-data/iam")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815  the name http.server calls
+
+    def noting(own: socket.socket, address: tuple[str, int]) -> None:
+        reached.append(address[0])
+        if address[0].startswith("169.254."):
+            raise ConnectionRefusedError
+        connect(own, address)
+
+    monkeypatch.setattr(socket.socket, "connect", noting)
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for allowed, expected in (("false", {"127.0.0.1"}), ("true", {"127.0.0.1", "169.254.169.254"})):
+        reached.clear()
+        monkeypatch.setenv("MLFLOW_ALLOW_HTTP_REDIRECTS", allowed)  # true: what MLflow would do without our settings
+        opened(root, f"http://127.0.0.1:{server.server_address[1]}").finish("FINISHED")
+        assert set(reached) == expected
+    assert asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_our_settings_of_the_client_are_set_before_mlflow_is_loaded() -> None:
+    code = "from pipelines import tracking; tracking.load_mlflow(); import os; print(os.environ['MLFLOW_ALLOW_HTTP_REDIRECTS'])"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "false"
+
+
 def test_finish_gives_up_within_its_bound(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracked_run, "FINISH_TIMEOUT_S", 0.2)
     said: list[str] = []
