@@ -175,9 +175,11 @@ def _precision(precision: str) -> str:
 
 def _pretrain(settings: Pretrain, vocab_size: int, memory: float) -> tuple[float, float, str]:
     steps = sum(settings.iterations.values())
-    rate = TRAIN_TOKENS_PER_S[_precision(settings.precision)] / slowness(settings.model, vocab_size, settings.mask_probability) * settings.workers
+    rate = (
+        TRAIN_TOKENS_PER_S[_precision(settings.precision)] / slowness(settings.model, vocab_size, settings.mask_probability) * settings.most_workers
+    )
     activations = min(settings.device_tokens, settings.batch_tokens) * settings.model.hidden_size * settings.model.num_hidden_layers * 4 * 30
-    memory += settings.workers * (PROCESS_BYTES + 16 * parameters(settings.model, vocab_size) + activations)
+    memory += settings.most_workers * (PROCESS_BYTES + 16 * parameters(settings.model, vocab_size) + activations)
     return (
         steps * settings.batch_tokens / rate,
         memory,

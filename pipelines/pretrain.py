@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,12 +29,14 @@ from ernie_core.tasks.base import all_tasks
 from ernie_core.training.retention import complete
 from ernie_core.training.schedule import long_stage, stage_plan
 from ernie_core.vocab import Vocab
+from pipelines.groups import Growth
 from pipelines.initial import initial_config
 from pipelines.journal import JOURNAL_NAME
 from pipelines.prepared import prepared_tokenizer
 from pipelines.pretrain_rank import MODEL_FOLDER, RESULT_NAME, train_rank
-from pipelines.rank_state import CHECKPOINTS, LOG_NAME, STOP_NAME
+from pipelines.rank_state import CHECKPOINTS, LOG_NAME, REGROUP_NAME, STOP_NAME
 from pipelines.ray_train import run_workers
+from pipelines.resources import Room
 from pipelines.steps import Say, StepContext
 
 MAX_FAILURES = 3
@@ -48,7 +51,9 @@ class Machine:
     """What does not change results: how the work is laid over the machine, and how often it is logged and saved.
 
     Args:
-        workers: ranks; 0 = in this process.
+        workers: ranks, the least where `most_workers` is more; 0 = in this process.
+        most_workers: ranks where there is room for all; 0 = `workers`.
+        grow_after_s: seconds that a group of ranks works at least before it is stopped to take in more.
         threads: CPU threads a rank.
         device_tokens: padded tokens a device takes at once; accumulation follows from it.
         save_steps, skip_steps: training steps between checkpoints, and between log lines.
@@ -70,10 +75,12 @@ class Machine:
     timeout_s: float = 90.0
     recompute: bool = False
     memory_bytes: int = 0
+    most_workers: int = 0
+    grow_after_s: float = 60.0
     system_metrics: bool = True
 
 
-def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine, room: Callable[[], object] = lambda: None) -> Manifest:
+def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machine, room: Callable[[], Room] | None = None) -> Manifest:
     """Pretrain on the shards in `prepared` and write `model/` (model.safetensors, ernie_config.json, vocab.txt, normaliser.json) and the manifest.
 
     Args:
@@ -81,7 +88,7 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         prepared: a finished prepare step (or an import of the reference's files).
         seed: the recipe's seed.
         machine: how to lay the work over the machine.
-        room: waits until the cluster has room for the ranks again, after a node was lost; see `run_workers`.
+        room: waits until the cluster has room for the ranks, see `run_workers`.
 
     Raises:
         InputError: a task without rows; E-INIT-VOCAB, E-MODEL-MISSING, a model to start from that does not fit or is not there.
@@ -90,7 +97,8 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         DivergedError: training met non-finite numbers again and again.
     """
     arguments = rank_arguments(context, prepared=prepared, seed=seed, machine=machine)
-    remove(context.folder / STOP_NAME)
+    for name in (STOP_NAME, REGROUP_NAME):
+        remove(context.folder / name)
     take_longer(context.folder / LOG_NAME)  # so that its old lines are not shown as new
     total = sum(context.settings["iterations"].values())
 
@@ -102,9 +110,22 @@ def pretrain(context: StepContext, *, prepared: Path, seed: int, machine: Machin
         run_workers(
             train_rank, arguments, workers=machine.workers, threads=machine.threads, folder=context.folder, max_failures=MAX_FAILURES, progress=newest,
             timeout_s=machine.timeout_s + RANKS_WAIT_S, memory_bytes=machine.memory_bytes, stopped=(context.folder / STOP_NAME).exists, room=room,
-            say=context.say,
+            say=context.say, growth=_growth(context.folder / REGROUP_NAME, machine),
         )  # fmt: skip
     return _finish(context, arguments["vocab_sha256"])
+
+
+def _growth(asked: Path, machine: Machine) -> Growth | None:
+    """Return how the group of ranks grows, if it may; `asked` is the file by which ranks are asked to stop for it."""
+    if machine.most_workers <= machine.workers:
+        return None
+
+    def ask() -> None:
+        """Ask the ranks, also those on other machines whose run is in an object store."""
+        asked.touch()
+        put([asked])
+
+    return Growth(machine.most_workers, machine.grow_after_s, ask, partial(remove, asked))
 
 
 def rank_arguments(context: StepContext, *, prepared: Path, seed: int, machine: Machine) -> dict[str, Any]:

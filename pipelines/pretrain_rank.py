@@ -30,7 +30,7 @@ from pipelines.host import Host
 from pipelines.journal import JOURNAL_NAME
 from pipelines.machine_load import PREFIX
 from pipelines.meter import log_line, memory_mb, validation_line, validation_metrics
-from pipelines.rank_state import LOCK_NAME, LOG_NAME, STOP_NAME, RankState
+from pipelines.rank_state import LOCK_NAME, LOG_NAME, REGROUP_NAME, STOP_NAME, RankState
 from pipelines.run_folder import held
 
 RESULT_NAME, MODEL_FOLDER = "result.json", "model"
@@ -110,14 +110,15 @@ class _Rank(RankState):
         )  # fmt: skip
 
     def should_stop(self) -> bool:
-        """Return whether the driver asked to stop, here or, asked every `ASK_STORE_S`, in the run's object store; or this machine is to be taken away."""
-        if (self.folder / STOP_NAME).exists() or self.host.leaving():
+        """Return whether the driver asked to stop or regroup, here or, asked every `ASK_STORE_S`, in the run's object store; or this machine is to be taken away."""
+        names = (STOP_NAME, REGROUP_NAME) if self.machine["most_workers"] else (STOP_NAME,)
+        if any((self.folder / name).exists() for name in names) or self.host.leaving():
             return True
         if self.worker.rank or time.monotonic() < self.ask_at:
             return False
         self.ask_at = time.monotonic() + ASK_STORE_S
         with suppress(ResourceError):  # no answer is none
-            return refresh(self.folder / STOP_NAME)
+            return any(refresh(self.folder / name) for name in names)
         return False
 
     def on_step(self, result: StepResult[FeedStep]) -> None:

@@ -33,6 +33,8 @@ from pipelines.prepared import prepared_tokenizer
 from pipelines.rank_data import RankData
 
 LOG_NAME, STOP_NAME, LOCK_NAME, CHECKPOINTS = "train.log", "stop", "rank.lock", "checkpoints"
+REGROUP_NAME = "regroup"
+"""File by which the driver asks the ranks to stop, so that a larger group can go on."""
 STATE_VERSION = 3
 """Of what a checkpoint's state holds: one of another version is refused by name."""
 

@@ -6,6 +6,7 @@ decided by our own manifests, so its snapshot is disposable and deleted before e
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -19,9 +20,9 @@ import torch
 
 from ernie_core.errors import ErnieError, ResourceError
 from ernie_core.training.worker import GroupWorker, LocalWorker, Worker, exchange
-from pipelines.groups import NOT_STARTED, OF_ALL_RANKS, cause_of, error_of, in_thread, parts_of, why_again
+from pipelines.groups import NOT_STARTED, OF_ALL_RANKS, Growth, cause_of, error_of, in_thread, parts_of, why_again
 from pipelines.host import LocalHost, TrainFunction
-from pipelines.resources import ray_cluster
+from pipelines.resources import Grower, Room, ray_cluster
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
@@ -106,15 +107,15 @@ def _get(reference: Any) -> Any:
 
 def run_workers(
     train: TrainFunction, arguments: dict[str, Any], *, workers: int, threads: int, folder: Path, max_failures: int, progress: Callable[[], object],
-    timeout_s: float, memory_bytes: int = 0, stopped: Callable[[], bool] = lambda: True, room: Callable[[], object] = lambda: None,
-    say: Callable[[str], object] = print,
+    timeout_s: float, memory_bytes: int = 0, stopped: Callable[[], bool] = lambda: True, room: Callable[[], Room] | None = None,
+    say: Callable[[str], object] = print, growth: Growth | None = None,
 ) -> None:  # fmt: skip
     """Run `train(arguments, worker, host)` on every rank until it ends; a dead rank, a dead controller of Ray's or a node taken away restarts the group.
 
     Args:
         train: importable; goes on from the newest checkpoint of ours by itself.
         arguments: JSON values.
-        workers: ranks; 0 = one rank in this process, without Ray.
+        workers: ranks, the least where there is `growth`; 0 = one rank in this process, without Ray.
         threads: CPU threads of each rank; set explicitly, as bits depend on it. Each rank gets a GPU too where the cluster has any.
         folder: the step's folder, which holds the checkpoints.
         max_failures: restarts before giving up, counted anew once `progress()` gives another value. Preempted nodes are not counted.
@@ -122,8 +123,9 @@ def run_workers(
         timeout_s: longest wait of a rank for the others, and of Ray for a sign of a rank.
         memory_bytes: memory that each rank asks the cluster for; 0 = none.
         stopped: whether a stop was asked for; ranks that stopped without that left a node which is taken away, and begin again on others.
-        room: returns once the cluster has room for the ranks; called before they are started again by us, and raises if there is none.
+        room: returns once the cluster has room for the ranks, and for how many; called before they are started again by us, and raises if there is none.
         say: receives a line at each such start.
+        growth: how the number of ranks changes with the room, see decisions/0009-elastic.md; `room` is called before the first start, too.
 
     Raises:
         ErnieError: what a rank raised; E-WORKER-DIED; what `room` raises.
@@ -134,24 +136,29 @@ def run_workers(
         return
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout_s)
     config = {"train": train, "arguments": arguments, "threads": threads}
-    vain = 0
+    vain, ranks = 0, workers
     with ray_cluster(workers * threads):
         while True:
             before = progress()
+            if growth is not None and room is not None:
+                ranks = room().processes
+                say(f"{folder.name}: {ranks} of {workers} to {growth.most} workers")
             (folder / _SNAPSHOT).unlink(missing_ok=True)  # Ray's own idea of where to resume; a damaged one would end the next start
             resources: dict[str, float] = {
                 "CPU": threads,
                 **({"GPU": 1} if _gpu_share() else {}),
                 **({"memory": memory_bytes} if memory_bytes else {}),
             }
-            error = in_thread(partial(_fit, config, workers, resources, folder, max_failures, timeout_s))
+            with contextlib.closing(Grower(growth, resources, ranks, progress)) as grower:
+                error = in_thread(partial(_fit, config, ranks, resources, folder, max_failures if growth is None else 0, timeout_s), grower.look)
             (folder / _SNAPSHOT).unlink(missing_ok=True)
             if error is None:
                 return
             vain = vain + 1 if progress() == before else 0
-            why = why_again(error, stopped=stopped(), vain=vain, max_failures=max_failures)
+            why = why_again(error, stopped=stopped(), vain=vain, max_failures=max_failures, elastic=growth is not None, grows=grower.grows)
             say(f"{folder.name}: {why}; starts again from the newest checkpoint")
-            room()
+            if growth is None and room is not None:
+                room()
 
 
 def _fit(config: dict[str, Any], workers: int, resources: dict[str, float], folder: Path, max_failures: int, timeout_s: float) -> ErnieError | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.recipe_base import (
     PRECISION_WORDS,
@@ -126,7 +126,13 @@ class Pretrain(Settings):
     stage_optimizer: Literal["reset", "keep"] = Field("reset", description="Adam's moments at a stage's start: reset, keep")
     precision: Precision = Field("auto", description=PRECISION_WORDS)
     encoding: Literal["parquet", "text"] = Field("parquet", description="shard encoding to read: parquet, text")
-    workers: Positive = free(1, "training processes; another count sees the same batches, its sums round differently")
+    workers: int | list[int] = free(
+        1,
+        "training processes, or [least, most]: as many as there is room for, more when nodes come, fewer when they go; another count sees the same batches, its sums round differently",
+    )
+    grow_after_s: Annotated[float, Field(ge=0)] = free(
+        60.0, "seconds that training goes on before it is stopped, at a checkpoint, to take in more workers"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="CPU threads of a training process; another count rounds differently")
     memory_gb: MemoryGb = memory_field("training process")
     validation_steps: Positive = Field(200, description="training steps between validations")
@@ -141,6 +147,24 @@ class Pretrain(Settings):
     timeout_s: Annotated[float, Field(ge=1)] = free(
         90.0, "seconds after which a batch, or a checkpoint, that does not come is an error; ranks wait 15 more for each other"
     )
+
+    @property
+    def least_workers(self) -> int:
+        """Training processes without which there is no training."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Training processes where there is room for all."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _count_or_range(cls, workers: Any) -> Any:
+        counts = workers if isinstance(workers, list) and len(workers) == 2 else [workers, workers]
+        if not all(type(count) is int and count >= 1 for count in counts) or counts[0] > counts[1]:
+            raise ValueError(f"a number of at least 1, or two, [least, most], found {workers!r}")
+        return workers
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:

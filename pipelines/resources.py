@@ -10,10 +10,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ernie_core.errors import ResourceError
+from pipelines.groups import Growth
 from pipelines.steps import Say
 
 if TYPE_CHECKING:  # ranks import this file, and need no recipe
@@ -23,8 +25,9 @@ SAY_EVERY_S = 30.0
 HOLD_S = 120.0
 """Longest time that nodes are kept for a step whose processes have not begun: as long as Ray Train waits for its ranks."""
 GB = 1e9
+SETTLE_S = 5.0
+"""Time for places beyond the least to be found: each is asked for alone."""
 Bundle = Mapping[str, float]
-Release = Callable[[], None]
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -73,7 +76,7 @@ def _temp_folder() -> Path:
 
 
 def bundles_of(recipe: Recipe, step: str) -> list[dict[str, float]]:
-    """Return what a step must have at once, a bundle for each process: all ranks of pretraining or of a trial, one process of preparation.
+    """Return what a step must have at once, a bundle for each process: all ranks of pretraining (the least) or of a trial, one process of preparation.
 
     Memory is asked for, in bytes, where the recipe names any.
 
@@ -83,7 +86,7 @@ def bundles_of(recipe: Recipe, step: str) -> list[dict[str, float]]:
     if step == "prepare":
         memory_gb = recipe.prepare.memory_gb
     elif step == "pretrain" and recipe.pretrain:
-        ranks, threads, memory_gb = recipe.pretrain.workers, recipe.pretrain.threads, recipe.pretrain.memory_gb
+        ranks, threads, memory_gb = recipe.pretrain.least_workers, recipe.pretrain.threads, recipe.pretrain.memory_gb
     elif step == "finetune" and recipe.finetune:
         ranks, memory_gb = recipe.finetune.workers_per_trial, recipe.finetune.memory_gb
     gpu = {"GPU": 1.0} if recipe.gpus_on_demand and step != "prepare" else {}
@@ -102,12 +105,26 @@ def cpus_of(recipe: Recipe) -> int:
     return max(recipe.workers, *needed) if recipe.workers else 0
 
 
-def wait_for_step(recipe: Recipe, say: Say, step: str) -> Release:
-    """Wait until the cluster has room for a step of the recipe; see `wait_for`."""
-    return wait_for(bundles_of(recipe, step), step, recipe.resources_wait_s, say)
+@dataclass(frozen=True)
+class Room:
+    """Room that a step found: for how many of its processes, and what lets their nodes go, if `HOLD_S` have not passed before."""
+
+    processes: int
+    release: Callable[[], None]
 
 
-def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, every_s: float = SAY_EVERY_S) -> Release:
+def wait_for_step(recipe: Recipe, say: Say, step: str) -> Room:
+    """Wait until the cluster has room for a step of the recipe; see `wait_for`. A rank or trial takes a GPU too where the cluster has any."""
+    import ray
+
+    bundles = bundles_of(recipe, step)
+    if step != "prepare" and ray.cluster_resources().get("GPU", 0):  # type: ignore[no-untyped-call]
+        bundles = [{**bundle, "GPU": 1.0} for bundle in bundles]
+    most = recipe.pretrain.most_workers if step == "pretrain" and recipe.pretrain else len(bundles)
+    return wait_for(bundles, step, recipe.resources_wait_s, say, most=most)
+
+
+def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, every_s: float = SAY_EVERY_S, most: int = 0) -> Room:
     """Wait until the cluster has room for `bundles` at once; an autoscaler sees the demand and starts nodes for it.
 
     The room is free again at the end, so that the step's own processes find it, and are counted once. Their nodes would be idle until these come, and
@@ -118,40 +135,122 @@ def wait_for(bundles: Sequence[Bundle], what: str, wait_s: float, say: Say, ever
         what: the step, for messages.
         wait_s: seconds to wait.
         say: receives asked against available every `every_s` seconds.
-
-    Returns:
-        What lets the nodes go, if `HOLD_S` have not passed before.
+        most: processes like the first to take where there is room for more than `bundles` when these have come.
 
     Raises:
         ResourceError: E-RESOURCES, the room did not come in time.
     """
     import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
 
-    group = placement_group([dict(bundle) for bundle in bundles])
+    asked = Asked(bundles[0], most) if most > len(bundles) else Asked.at_once(bundles)
     said = time.monotonic()
     end = said + wait_s
     try:
-        while not group.wait(1):  # Ray cuts this down to whole seconds
-            asked, there = room_words(bundles, ray.available_resources(), ray.cluster_resources())  # type: ignore[no-untyped-call]
+        while asked.placed() < len(bundles):
+            words, there = room_words(bundles, ray.available_resources(), ray.cluster_resources())  # type: ignore[no-untyped-call]
             if time.monotonic() >= end:
                 raise ResourceError(
-                    "E-RESOURCES", f"the cluster has no room for {what}", expected=asked, found=there,
+                    "E-RESOURCES", f"the cluster has no room for {what}", expected=words, found=there,
                     fix="add nodes, lower workers or threads, or raise resources_wait_s; what is done is kept",
                 )  # fmt: skip
             if time.monotonic() - said >= every_s:
                 said = time.monotonic()
-                say(f"{what}: waits for room: asks {asked}; {there}")
-        return _held(group)
+                say(f"{what}: waits for room: asks {words}; {there}")
+            asked.wait()
+        settled = time.monotonic() + SETTLE_S
+        while (found := asked.placed()) < most and time.monotonic() < settled:
+            asked.wait()
+        return Room(found, _held(asked.nodes()))
     finally:
-        remove_placement_group(group)
+        asked.close()
 
 
-def _held(group: Any) -> Release:
-    """Keep the nodes of a group from being idle, for `HOLD_S` at most; return what lets them go."""
-    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+class Asked:
+    """Processes that the cluster is asked for, each by a placement group of its own: any of them may find its place alone."""
 
-    nodes = sorted(set(placement_group_table(group)["bundles_to_node_id"].values()))
+    def __init__(self, bundle: Bundle, count: int) -> None:
+        from ray.util.placement_group import placement_group
+
+        self.groups = [placement_group([dict(bundle)]) for _ in range(count)]
+
+    @classmethod
+    def at_once(cls, bundles: Sequence[Bundle]) -> Asked:
+        """Ask for processes that find their places together, or none does."""
+        from ray.util.placement_group import placement_group
+
+        asked = cls(bundles[0], 0)
+        asked.groups = [placement_group([dict(bundle) for bundle in bundles])]
+        return asked
+
+    def wait(self) -> None:
+        """Wait for a change, a second at most."""
+        waiting = [group for group in self.groups if self._state(group)["state"] != "CREATED"]
+        if waiting:  # else the last one has come since
+            waiting[0].wait(1)  # Ray cuts this down to whole seconds
+
+    def placed(self) -> int:
+        """Return how many processes have their place."""
+        return sum(len(state["bundles"]) for state in map(self._state, self.groups) if state["state"] == "CREATED")
+
+    def nodes(self) -> list[str]:
+        """Return the ids of the nodes on which they have it."""
+        states = [state for state in map(self._state, self.groups) if state["state"] == "CREATED"]
+        return sorted({node for state in states for node in state["bundles_to_node_id"].values()})
+
+    def close(self) -> None:
+        """Ask no more, and leave the places."""
+        from ray.util.placement_group import remove_placement_group
+
+        for group in self.groups:
+            remove_placement_group(group)
+
+    @staticmethod
+    def _state(group: Any) -> dict[str, Any]:
+        from ray.util.placement_group import placement_group_table
+
+        return dict(placement_group_table(group))
+
+
+class Grower:
+    """Asks the cluster for more ranks while a group works, and the group to stop once there is room for some.
+
+    Args:
+        growth: see there; None = there is nothing to ask for.
+        bundle: resources of a rank.
+        ranks: of the group.
+        progress: what gives another value once the group has made a checkpoint.
+    """
+
+    def __init__(self, growth: Growth | None, bundle: Bundle, ranks: int, progress: Callable[[], object]) -> None:
+        self._growth, self._bundle, self._ranks = growth, bundle, ranks
+        self._progress, self._before = progress, progress()
+        self._asked: Asked | None = None
+        self._since = 0.0
+        self.grows = False
+
+    def look(self) -> None:
+        """Ask the cluster once the group has its places and a checkpoint, the ranks once more have theirs and it is time; called every second."""
+        if self._growth is None or self.grows:
+            return
+        if self._asked is None:
+            if self._progress() != self._before:  # asked for earlier, these would take the places of the group
+                self._asked, self._since = Asked(self._bundle, self._growth.most - self._ranks), time.monotonic()
+        elif time.monotonic() >= self._since + self._growth.after_s and self._asked.placed():
+            self._growth.ask()
+            self.grows = True
+
+    def close(self) -> None:
+        """Leave what was found: the next group asks for all of it."""
+        if self._asked is not None:
+            self._asked.close()
+        if self._growth is not None:
+            self._growth.forget()
+
+
+def _held(nodes: Sequence[str]) -> Callable[[], None]:
+    """Keep nodes from being idle, for `HOLD_S` at most; return what lets them go."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
     hold = placement_group([{"memory": 1}] * len(nodes), bundle_label_selector=[{"ray.io/node-id": node} for node in nodes])
     hold.wait(1)
     timer = threading.Timer(HOLD_S, remove_placement_group, (hold,))

@@ -32,7 +32,7 @@ class Tracked:
         uri: its store.
         params: all settings that change results.
         cpus: that Ray needs; 0 without Ray.
-        room: waits for a step's resources, and returns what lets them go.
+        room: waits for a step's resources, see `resources.wait_for`.
         given: those of `params` that are the parent run's parameters; all if None.
     """
 
@@ -41,7 +41,7 @@ class Tracked:
     uri: str
     params: dict[str, Any]
     cpus: int
-    room: Callable[[str], Callable[[], None]] = lambda _step: lambda: None
+    room: Callable[[str], Any] = lambda _step: None
     given: dict[str, Any] | None = None
 
 
@@ -72,7 +72,7 @@ def around_steps(
         room = contextlib.ExitStack()
         if tracked.cpus and context.name in ON_RAY:
             stack.enter_context(ray_cluster(tracked.cpus))
-            room.callback(tracked.room(context.name))
+            room.callback(tracked.room(context.name).release)
         tags = {"recipe": tracked.name, "step": context.name, **step_tags(context, tracked.params)}
         linked = {"inputs": context.parent_hashes, "datasets": step_datasets(context, tracked.name), "links": step_links(context)}
         with room, _tracked(opened(f"{tracked.name}-{context.name}", context.folder, tags, context.settings, **linked)) as run:

@@ -82,11 +82,19 @@ def test_nodes_that_were_waited_for_are_held_until_they_are_let_go() -> None:
         groups = ray.util.placement_group_table().values()
         return [bundle for group in groups if group["state"] == "CREATED" for bundle in group["bundles"].values()]
 
-    release = wait_for([{"CPU": 1.0}] * 2, "pretrain", 30.0, print)
+    room = wait_for([{"CPU": 1.0}] * 2, "pretrain", 30.0, print)
+    assert room.processes == 2
     assert held() == [{"memory": 1.0}], "one node, on which both CPUs are free again"
-    release()
-    release()
+    room.release()
+    room.release()
     end = time.monotonic() + 20
     while held():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("most", "found"), [(2, 2), (3, 2)])
+def test_as_many_as_there_is_room_for_are_taken_beyond_the_least(most: int, found: int) -> None:
+    room = wait_for([{"CPU": 1.0}], "pretrain", 30.0, print, most=most)
+    room.release()
+    assert room.processes == found

@@ -311,7 +311,7 @@ def test_the_fields_that_do_not_change_results_are_exactly_these() -> None:
     assert free == {
         "Recipe.root", "Recipe.workers", "Recipe.gpus_on_demand", "Recipe.resources_wait_s", "Recipe.tracking", "Tracking.uri", "Tracking.experiment", "Tracking.system_metrics", "Pretrain.device_tokens", "Pretrain.workers",
         "Pretrain.save_steps", "Pretrain.skip_steps", "Pretrain.keep_checkpoints", "Pretrain.keep_best", "Pretrain.timeout_s", "Pretrain.recompute", "Tracking.register_as", "Finetune.workers_per_trial", "Corpus.max_files", "Corpus.max_expanded_bytes",
-            "Prepare.memory_gb", "Pretrain.memory_gb", "Finetune.memory_gb",
+            "Prepare.memory_gb", "Pretrain.memory_gb", "Finetune.memory_gb", "Pretrain.grow_after_s",
     }  # fmt: skip
 
 

@@ -140,6 +140,20 @@ def test_memory_is_asked_for_by_step_and_changes_no_result(tmp_path: Path) -> No
         load_recipe(tmp_path / "mine.yaml", ["prepare.memory_gb=-1"])
 
 
+def test_an_elastic_pretraining_asks_for_its_least(tmp_path: Path) -> None:
+    text = "name: mine\ncorpora: {a: {reader: text, path: 'x'}}\npretrain: {workers: [2, 5], threads: 1}\n"
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert recipe.pretrain is not None
+    assert (recipe.pretrain.least_workers, recipe.pretrain.most_workers) == (2, 5)
+    assert bundles_of(recipe, "pretrain") == [{"CPU": 1.0}] * 2
+    (tmp_path / "whole.yaml").write_text(whole_recipe(recipe), encoding="utf-8")
+    assert load_recipe(tmp_path / "whole.yaml") == recipe
+    for wrong in ("0", "[3, 2]", "[1]", "[0, 2]", "[1, 2, 3]", "two", "true", "1.5"):
+        with pytest.raises(RecipeError, match=r"pretrain\.workers: a number of at least 1, or two, \[least, most\], found"):
+            load_recipe(tmp_path / "mine.yaml", [f"pretrain.workers={wrong}"])
+
+
 def test_what_is_asked_and_what_is_there_are_said_with_memory_where_it_is_asked() -> None:
     free, total = {"CPU": 1.0, "memory": 2e9, "node:1": 1.0}, {"CPU": 4.0, "GPU": 1.0, "memory": 7.25e9}
     assert room_words([{"CPU": 1.0}, {"CPU": 1.0}], free, total) == ("2 × (1 CPU)", "1 CPU free of 4 CPU 1 GPU")
