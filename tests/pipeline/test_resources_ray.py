@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,7 +64,8 @@ def test_a_task_of_preparation_asks_for_memory(monkeypatch: pytest.MonkeyPatch) 
             return []
 
     monkeypatch.setattr(ray.data, "from_items", lambda _rows, override_num_blocks: Rows())
-    assert [list(_on_ray("1", [], None, 2, memory)) for memory in (0, 300_000_000)] == [[], []]  # type: ignore[arg-type]
+    split = SimpleNamespace(size_bytes=1, to_json=dict)
+    assert [list(_on_ray("1", [split], None, 2, memory)) for memory in (0, 300_000_000)] == [[], []]  # type: ignore[arg-type,list-item]
     assert [(given["num_cpus"], given["memory"]) for given in options] == [(1, None), (1, 300_000_000)]
 
 
