@@ -111,7 +111,7 @@ class _Rank(RankState):
 
     def should_stop(self) -> bool:
         """Return whether the driver asked to stop or regroup, here or, asked every `ASK_STORE_S`, in the run's object store; or this machine is to be taken away."""
-        names = (STOP_NAME, REGROUP_NAME) if self.machine["most_workers"] else (STOP_NAME,)
+        names = (STOP_NAME, REGROUP_NAME) if self.machine["most_workers"] > self.machine["workers"] else (STOP_NAME,)
         if any((self.folder / name).exists() for name in names) or self.host.leaving():
             return True
         if self.worker.rank or time.monotonic() < self.ask_at:

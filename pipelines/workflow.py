@@ -145,7 +145,7 @@ def _pretrain(recipe: Recipe) -> Callable[[StepContext], Manifest]:
         assert recipe.pretrain is not None
         p = recipe.pretrain
         machine = Machine(
-            workers=p.least_workers if recipe.workers else 0, most_workers=p.most_workers, grow_after_s=p.grow_after_s, threads=p.threads, device_tokens=p.device_tokens,
+            workers=p.least_workers if recipe.workers else 0, most_workers=p.most_workers if recipe.workers else 0, grow_after_s=p.grow_after_s, threads=p.threads, device_tokens=p.device_tokens,
             save_steps=p.save_steps, skip_steps=p.skip_steps, keep_checkpoints=p.keep_checkpoints, keep_best=p.keep_best,
             timeout_s=p.timeout_s, recompute=p.recompute, memory_bytes=memory_bytes(p.memory_gb), system_metrics=recipe.tracking.system_metrics,
         )  # fmt: skip
