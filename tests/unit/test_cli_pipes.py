@@ -1,4 +1,4 @@
-"""`ernie … | head`: a reader that ends early."""
+"""The command line beside other programs: `ernie … | head`, and what it sets before torch is loaded."""
 
 from __future__ import annotations
 
@@ -40,3 +40,12 @@ def test_another_broken_pipe_is_still_a_bug(recipe: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("jobs.cli._dispatch", broken)
     assert main(["run", str(recipe)]) == 1
     assert "E-BUG" in capsys.readouterr().err
+
+
+def test_openmp_spins_briefly_wherever_a_command_trains() -> None:
+    """It is read when torch is loaded, so it must be set before; a person's own value stays."""
+    asks = "import sys, os, jobs.cli; print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])"
+    for given, expected in (({}, "False 10000"), ({"GOMP_SPINCOUNT": "7"}, "False 7")):
+        env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+        done = subprocess.run([sys.executable, "-c", asks], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
