@@ -113,10 +113,10 @@ def slow_storage(seconds: float, _rank: int) -> None:
     os.fsync, checkpoint.save = late, noted  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("seconds", [0.3, pytest.param(2.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [0.3, pytest.param(2.0, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_on_slow_storage_one_save_is_in_flight_and_only_steps_that_save_wait(recipe: Path, tmp_path: Path, seconds: float) -> None:
     given = arguments(recipe, tmp_path, ("pretrain.validation_steps=60",), save_steps=10)
-    assert Group(given, 1, before=partial(slow_storage, seconds)).end() == [0]
+    assert Group(given, 1, before=partial(slow_storage, seconds)).end(500) == [0]
     saves = [json.loads(line) for line in (tmp_path / "saves").read_text().splitlines()]
     saved = [10, 20, 30, 32, 40, 50, 60]  # 32 ends a stage
     assert [step for step, _, _ in saves] == saved
