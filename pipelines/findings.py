@@ -137,6 +137,10 @@ def benchmark_sentence(name: str, result: dict[str, Any]) -> str:
     return f"{what}. {'Pretraining helps here' if difference['low'] > 0 else 'The pretrained model is worse here'}."
 
 
+CONTEXT_NATS = 0.25
+"""So far below the unigram loss a model knows more than which tokens are frequent in a document."""
+
+
 def unigram_bar(data: RunData) -> float | None:
     """Return the loss in nats of predicting tokens by their frequency; None without a masking task."""
     bars = [b["best_bar"] for b in data.audit.values() if b["metric"] == "loss" and b.get("best_bar") is not None]
@@ -160,7 +164,8 @@ def lm_sentence(data: RunData) -> str | None:
     if bar is None:
         return f"{start}."
     if values[-1] < bar:
-        return f"{start}, {bar - values[-1]:.2f} below the unigram loss of {bar:.2f}: the model uses context."
+        verdict = "the model uses context" if bar - values[-1] >= CONTEXT_NATS else "the model hardly uses context yet"
+        return f"{start}, {bar - values[-1]:.2f} below the unigram loss of {bar:.2f}: {verdict}."
     return f"{start}, not below the unigram loss of {bar:.2f}: the model does not use context yet."
 
 
