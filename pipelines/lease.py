@@ -116,10 +116,18 @@ class _Lease:
             except ResourceError:
                 continue  # no answer now; whether another driver came in between the next signature says
             except OutputError:
-                with self._guard:
-                    if not self._ended.is_set():
-                        self._lost = True
-                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                self._interrupt()
+                return
+
+    def _interrupt(self) -> None:
+        """Interrupt the main thread, and again later if it has not ended: a signal that comes just before it begins to wait is not seen."""
+        while True:
+            with self._guard:
+                if self._ended.is_set():
+                    return
+                self._lost = True
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            if self._ended.wait(max(5.0, self._me["lease_s"])):
                 return
 
     def end(self) -> None:

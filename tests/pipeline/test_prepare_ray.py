@@ -95,7 +95,7 @@ def test_an_error_in_a_worker_arrives_as_it_was_raised(corpus: Path, tmp_path: P
     (tmp_path / "tables" / "contamination.npy").write_bytes(table.to_bytes())
     plan = Plan(str(tmp_path), 7, SETTINGS, (), {"contamination.npy": "0"})
     with pytest.raises(ResourceError) as e:
-        list(_on_ray("1", splits, plan, 2))
+        list(_on_ray("1", splits, plan, 2, 0))
     assert (e.value.code, e.value.exit_code) == ("E-SPLIT-DIES", 6)
     assert str(corpus / "one.txt") in e.value.where
 

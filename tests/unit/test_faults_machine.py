@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import resource
 import statistics
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,11 +142,10 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
 
 
-def test_saves_on_slow_storage_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+def saved_slowly(folder: Path) -> tuple[float, list[float]]:
+    """Save a checkpoint twelve times on slow storage; return its weights' MiB and what this process held after each, in MiB."""
     model = ErnieForPretraining(make_config(vocab_size=60_000, hidden_size=64), HEADS, seed=1)
     optimizer = adamw(model, weight_decay=0.01, beta2=0.98)
-    size_mib = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20
-    assert size_mib > 14
     at_once, held = threading.Semaphore(1), list[float]()
 
     def wait() -> None:
@@ -152,11 +153,19 @@ def test_saves_on_slow_storage_do_not_pile_up_in_memory(tmp_path: Path) -> None:
         time.sleep(0.2)
         at_once.release()
 
-    saver = Saver(tmp_path, 1, 30, first=wait)
+    saver = Saver(folder, 1, 30, first=wait)
     for step in range(1, 13):
         saver.save(step, model, optimizer, {"step": step}, {"a": 1}, {})
         held.append(resident_mib())
     saver.wait()
+    return sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20, held
+
+
+def test_saves_on_slow_storage_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    """In a process of its own: what else runs in this one holds memory, too."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        size_mib, held = pool.submit(saved_slowly, tmp_path).result(timeout=120)
+    assert size_mib > 14
     assert held[-1] - held[2] < 2 * size_mib, f"memory grew by {held[-1] - held[2]:.0f} MiB over nine saves of {size_mib:.0f} MiB"
 
 
