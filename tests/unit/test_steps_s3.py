@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ def test_a_driver_that_was_cut_off_loses_to_the_one_that_took_its_place(
     assert drive(two, step("二")) == ["only: up to date"]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, as in a terminal: what a script starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_driver_that_another_took_over_from_is_interrupted(machine: Callable[[str], Path], s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.bucket("runs")
     monkeypatch.setenv("ERNIE_LEASE_S", "0.4")
