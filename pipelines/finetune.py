@@ -96,12 +96,9 @@ def finetune(
         done = runner.run([trial(name, arm, rate, first) for name, arm in pairs for rate in rates[name]])
         chosen = {pair: _best_rate(done, *pair) for pair in pairs}
         done += runner.run([trial(*pair, chosen[pair], s) for pair in pairs for s in others])
-    results: dict[str, Any] = {"benchmarks": {}}
-    for name, benchmark in benchmarks.items():
-        host = benchmark.trained_by or name
-        found = {arm: _arm(host, arm, chosen[host, arm], done, name if benchmark.trained_by else "") for arm in arms}
-        results["benchmarks"][name] = summary(benchmark, facts[name], found, seed)
-        context.say(f"fine-tune: {name} {outcome_words(results['benchmarks'][name])}")
+    results = {"benchmarks": {name: _result(name, benchmark, chosen, done, facts[name], seed) for name, benchmark in benchmarks.items()}}
+    for name, result in results["benchmarks"].items():
+        context.say(f"fine-tune: {name} {outcome_words(result)}")
     runs.finish(results)
     _journal(context.folder, results, done)
     entry = atomic_write(context.folder / RESULTS_NAME, json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")
@@ -109,6 +106,16 @@ def finetune(
     wrong = [_mistakes(name, benchmark, context.folder, data, results["benchmarks"]) for name, benchmark in scored.items()]
     shown = atomic_write(context.folder / MISTAKES_NAME, page(wrong, context.folder.parent.name))
     return write_manifest(context.folder, Manifest(context.name, context.settings, context.parent_hashes, (entry, shown), {"trials": len(done)}))
+
+
+def _result(
+    name: str, benchmark: Benchmark, chosen: Mapping[tuple[str, str], float], done: Sequence[Done], facts: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return what came of a benchmark, every arm at its chosen learning rate; a guest's is that of its host's trials."""
+    host = benchmark.trained_by or name
+    rates = {arm: rate for (trained, arm), rate in chosen.items() if trained == host}
+    found = {arm: _arm(host, arm, rate, done, name if benchmark.trained_by else "") for arm, rate in rates.items()}
+    return summary(benchmark, facts, found, seed)
 
 
 def _mistakes(name: str, benchmark: Benchmark, folder: Path, data: Path, results: Mapping[str, Any]) -> Mistakes:
