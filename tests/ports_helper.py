@@ -14,6 +14,10 @@ KINDS = {
 }  # fmt: skip
 """Part of a command line -> kind of program, the first that fits; others are named by their command line."""
 
+METRICS = "metrics of the dashboard and of the autoscaler"
+_METRICS_PORTS = {44217, 44227}
+"""Ray's (ray/autoscaler/_private/constants.py, ray/dashboard/consts.py, 2.60): it has no switch for these servers."""
+
 
 def listening(sessions: Iterable[int]) -> dict[str, set[str]]:
     """Return kind of program -> {"loopback", "node", "all"}, the addresses on which processes of those sessions take TCP connections."""
@@ -29,18 +33,20 @@ def listening(sessions: Iterable[int]) -> dict[str, set[str]]:
         kind = next((name for part, name in KINDS.items() if part in command), command)
         for inode in re.findall(r"socket:\[(\d+)\]", " ".join(held)):
             if inode in sockets:
-                found.setdefault(kind, set()).add(sockets[inode])
+                where, port = sockets[inode]
+                found.setdefault(METRICS if port in _METRICS_PORTS else kind, set()).add(where)
     return found
 
 
-def _sockets() -> dict[str, str]:
-    """Return inode of a listening socket -> kind of its address."""
+def _sockets() -> dict[str, tuple[str, int]]:
+    """Return inode of a listening socket -> kind of its address, and port."""
     found = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":  # LISTEN
-                found[fields[9]] = _address(fields[1].partition(":")[0])
+                address, port = fields[1].split(":")
+                found[fields[9]] = _address(address), int(port, 16)
     return found
 
 
