@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -189,6 +191,17 @@ def local_cluster(folder: Path, nodes: int, autoscaling: Callable[[str], dict[st
     finally:
         for process in reversed(cluster.nodes):
             cluster.kill_node(process)
+
+
+@contextlib.contextmanager
+def short_cluster(nodes: int, autoscaling: Callable[[str], dict[str, Any]] | None = None) -> Iterator[LocalCluster]:
+    """`local_cluster` in a folder of its own with a short path, which goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="ec"))
+    try:
+        with local_cluster(folder, nodes, autoscaling) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(url: str, token: str) -> None:

@@ -158,6 +158,25 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of `ranks_helper`, prepared; files of tests with a recipe of their own have this name for it, too."""
+    from ranks_helper import prepare
+
+    with pytest.MonkeyPatch.context() as patch:
+        return prepare(tmp_path_factory.mktemp("ranks"), patch)
+
+
+@pytest.fixture(scope="module")
+def unbroken(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of an unbroken run of that recipe by one rank; files that look at other runs have this name for theirs, too."""
+    from ranks_helper import Group, arguments
+
+    folder = tmp_path_factory.mktemp("unbroken") / "pretrain"
+    assert Group(arguments(recipe, folder), 1).end() == [0]
+    return folder
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Any]:
     """A running S3 server, see `s3_helper`."""
@@ -182,12 +201,10 @@ def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """Both sides of a bench compute on two CPU threads."""
-    import torch
+    from training_helper import computing_threads
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with computing_threads(2):
+        yield
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,15 @@ WEIGHTS = {"lm": 1.0, "next_sentence": 1.0, "token_document": 0.5}
 # The first optimiser step imports torch._dynamo: 2 s in each process otherwise.
 PRELOADED = ["torch._dynamo", "sklearn.metrics", "ernie_core.model.ernie", *(f"ernie_core.training.{m}" for m in ("checkpoint", "evaluate", "loop"))]
 FINGERPRINT = {"seed": 1, "model": {"hidden_size": 16}}
+
+
+@contextlib.contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """Torch computes on so many CPU threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_config(dropout: float = 0.0, **changes: object) -> ErnieConfig:

@@ -20,6 +20,7 @@ import torch
 from plain_reader import plain_rows
 from ranks_helper import arguments, prepare
 from test_bench_pretraining import HEADS, TINY
+from training_helper import computing_threads
 
 from ernie_core import manifest
 from ernie_core.data.checks import check_rows
@@ -58,10 +59,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """CPU time says what wall time would, if nothing waits for another thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with computing_threads(1):
+        yield
 
 
 def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 import torch
-from ranks_helper import prepare
 from recipe_helper import points
 from server_helper import MlflowServer, pretrain
 from test_bench_pretraining import BASE, HEADS, OurFeed, made_rows, ours
@@ -68,12 +67,6 @@ class Counted(OurFeed):
         step = super().next()
         self.flops += sum(step_flops(BASE, batch) for batch in step.batches)
         return step
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        return prepare(tmp_path_factory.mktemp("ranks"), patch)
 
 
 RUN = (

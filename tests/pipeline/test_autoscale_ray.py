@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 from autoscale_helper import HEAD_TYPE, Watch, log_of, ours
-from cluster_helper import ROOT, LocalCluster, local_cluster
-from prepare_helper import document
-from test_pretrain_run import RECIPE
+from cluster_helper import ROOT, LocalCluster, short_cluster
+from test_pretrain_run import write_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(500)]
 
@@ -24,10 +20,8 @@ IDLE_S = 4.0
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[LocalCluster]:
-    folder = Path(tempfile.mkdtemp(prefix="ea"))
-    with local_cluster(folder, 0, ours(IDLE_S)) as cluster:
+    with short_cluster(0, ours(IDLE_S)) as cluster:
         yield cluster
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_our_node_types_are_kept_but_for_their_size() -> None:
@@ -42,12 +36,7 @@ def test_our_node_types_are_kept_but_for_their_size() -> None:
 
 
 def test_nodes_come_for_each_step_no_more_than_it_needs_and_go(head: LocalCluster) -> None:
-    texts, root = head.folder / "texts", head.folder / "runs"
-    texts.mkdir()
-    for k in range(3):
-        (texts / f"{k}.txt").write_text("\n\n".join(document(i + 40 * k) for i in range(40)) + "\n", encoding="utf-8")
-    recipe = head.folder / "tiny.yaml"
-    recipe.write_text(RECIPE.format(corpus=texts, workers=2, ranks=2), encoding="utf-8")
+    recipe, root = write_run(head.folder, workers=2, ranks=2), head.folder / "runs"
     watch = Watch(head)
     try:
         done = head.ernie(

@@ -6,15 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from cluster_helper import ROOT, LocalCluster, local_cluster
-from prepare_helper import document
-from test_pretrain_run import RECIPE, chain
+from cluster_helper import ROOT, LocalCluster, short_cluster
+from test_pretrain_run import chain, write_run
 
 from ernie_core.training.retention import complete, step_of
 
@@ -29,10 +26,8 @@ CHANGES = (
 
 @pytest.fixture(scope="module")
 def cluster_of_one() -> Iterator[LocalCluster]:
-    folder = Path(tempfile.mkdtemp(prefix="el"))
-    with local_cluster(folder, nodes=1) as cluster:
+    with short_cluster(nodes=1) as cluster:
         yield cluster
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def settings(*changes: str) -> list[str]:
@@ -50,12 +45,7 @@ def wait_until(what: Callable[[], bool], cluster: LocalCluster, seconds: float =
 
 def test_a_group_grows_with_a_new_node_and_shrinks_when_it_goes(cluster_of_one: LocalCluster) -> None:
     cluster, root = cluster_of_one, cluster_of_one.folder / "elastic" / "runs"
-    texts = cluster.folder / "texts"
-    texts.mkdir()
-    for k in range(3):
-        (texts / f"{k}.txt").write_text("\n\n".join(document(i + 40 * k) for i in range(40)) + "\n", encoding="utf-8")
-    recipe = cluster.folder / "tiny.yaml"
-    recipe.write_text(RECIPE.format(corpus=texts, workers=1, ranks="[1, 2]"), encoding="utf-8")
+    recipe = write_run(cluster.folder, workers=1, ranks="[1, 2]")
     log, checkpoints = root / "tiny" / "pretrain" / "train.log", root / "tiny" / "pretrain" / "checkpoints"
 
     def lines() -> list[str]:

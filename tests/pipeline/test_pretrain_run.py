@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prepare_helper import document
 
 from ernie_core.manifest import file_sha256
 from ernie_core.training.retention import complete, step_of
@@ -52,10 +53,19 @@ def ernie(folder: Path, arguments: list[str], env: dict[str, str]) -> subprocess
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=280)
 
 
-def write_recipe(folder: Path, corpus: Path, *, workers: int, ranks: int) -> Path:
+def write_recipe(folder: Path, corpus: Path, *, workers: int, ranks: int | str) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(RECIPE.format(corpus=corpus, workers=workers, ranks=ranks), encoding="utf-8")
     return path
+
+
+def write_run(folder: Path, *, workers: int, ranks: int | str) -> Path:
+    """Write three files of text and the recipe that reads them; return the recipe."""
+    texts = folder / "texts"
+    texts.mkdir()
+    for k in range(3):
+        (texts / f"{k}.txt").write_text("\n\n".join(document(i + 40 * k) for i in range(40)) + "\n", encoding="utf-8")
+    return write_recipe(folder, texts, workers=workers, ranks=ranks)
 
 
 def model_sha256(folder: Path) -> str:

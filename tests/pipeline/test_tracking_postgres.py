@@ -15,17 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from postgres_helper import Postgres, running
-from ranks_helper import prepare
 from server_helper import MlflowServer, arrived, codes, impatient, journalled, pretrain, wait_until
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        return prepare(tmp_path_factory.mktemp("ranks"), patch)
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from ranks_helper import LONG, prepare
+from ranks_helper import LONG
 from server_helper import MlflowServer, arrived, codes, failing_between, found_runs, impatient, journalled, pretrain, wait_until
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        return prepare(tmp_path_factory.mktemp("ranks"), patch)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranks_helper import Group, arguments, bits, done, last_step, prepare
+from ranks_helper import Group, arguments, bits, done, last_step
 from training_helper import HEADS, make_config
 
 from ernie_core import manifest
@@ -28,19 +28,6 @@ from pipelines.ray_train import LocalHost
 
 SIGKILLED = -9
 FILES = ["ernie_config.json", "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        return prepare(tmp_path_factory.mktemp("ranks"), patch)
-
-
-@pytest.fixture(scope="module")
-def unbroken(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken") / "pretrain"
-    assert Group(arguments(recipe, folder), 1).end() == [0]
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from prepare_helper import SETTINGS, document, write_corpus
-from ranks_helper import Group, arguments, bits, done, prepare
+from ranks_helper import Group, arguments, bits, done
 from test_faults_kills import POISON, died
 from training_helper import HEADS, make_config
 
@@ -37,12 +37,6 @@ from pipelines.journal import read_points
 from pipelines.rank_state import CHECKPOINTS
 
 HOUR_S, DAY_S = 3600, 86_400
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        return prepare(tmp_path_factory.mktemp("ranks"), patch)
 
 
 @pytest.fixture(scope="module")

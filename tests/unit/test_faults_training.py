@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranks_helper import Group, arguments, bits, done, last_step, prepare
+from ranks_helper import Group, arguments, bits, done, last_step
 from safetensors.torch import load_file, save_file
 from test_feed import MASKING, NEXT, READING, ToySource
 from test_loop import Run, poisoning
@@ -36,19 +36,6 @@ from pipelines.rank_state import CHECKPOINTS
 from pipelines.ray_train import LocalHost
 
 SIGKILLED = -9
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        return prepare(tmp_path_factory.mktemp("ranks"), patch)
-
-
-@pytest.fixture(scope="module")
-def unbroken(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken") / "pretrain"
-    assert Group(arguments(recipe, folder), 1).end() == [0]
-    return folder
 
 
 def prepared_copy(recipe: Path, target: Path) -> Path:

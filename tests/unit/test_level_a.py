@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks_helper import LONG, Group, arguments, bits, done, last_step, prepare
+from ranks_helper import LONG, Group, arguments, bits, done, last_step
 
 from ernie_core.failpoints import NAMES
 from pipelines.rank_state import LOG_NAME
@@ -23,12 +23,6 @@ POINTS = {
     "train.after_forward": 10, "train.before_step": 3, "train.after_step": 7, "train.before_report": 2, "train.after_report": 4, "train.mid_eval": 1,
     "train.stage_border": 1,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        return prepare(tmp_path_factory.mktemp("ranks"), patch)
 
 
 class Unbroken(dict[tuple[int, tuple[str, ...]], dict[str, Any]]):

@@ -92,6 +92,7 @@ def test_written_out_escapes_end_paragraphs_or_become_spaces_only_where_asked() 
 LINES = {
     "他来了。": True, "“他来了！”": True, "he came. (and went.)": True, "他想……": True, "why?": True, "相关阅读": False, "，他来了。": False, "”他说。": False,
     "如下：": False, "1. 首页": False, "内容简介...": False, "?他来了。": False, "他来了；": False,
+    "〔3〕本篇最初发表于报上。": False, "[12] 见前文。": False, "（1）他来了。": True,
 }  # fmt: skip
 
 
