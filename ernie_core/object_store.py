@@ -113,7 +113,8 @@ def told(path: Path) -> Iterator[None]:
 
 def _error(path: Path, found: str) -> ErnieError:
     fix = "check bucket, network and credentials (pipelines/docs/object_stores.md), then run the same command again; finished work is kept"
-    return ResourceError("E-STORE", "the object store does not do this", where=str(home(path)), found=" ".join(found.split())[:300], fix=fix)
+    words = " ".join(found.partition("Debug source")[0].split())[:300]
+    return ResourceError("E-STORE", "the object store does not do this", where=str(home(path)), found=words, fix=fix)
 
 
 def _replace(path: Path, chunks: Iterable[Any]) -> None:

@@ -135,6 +135,8 @@ def test_a_store_that_refuses_is_named(here: Path, s3: S3) -> None:
         commit(here / "x", b"1")
     assert e.value.where == "s3://runs/mine/x"
     assert "credentials" in e.value.fix
+    assert "403" in e.value.found
+    assert "Debug source" not in e.value.found
     nowhere = scratch("s3://no-such-bucket/mine")
     for ask in (lambda: commit(nowhere / "x", b"1"), lambda: refresh(nowhere / "x"), lambda: entries(nowhere)):
         with pytest.raises(ResourceError, match="no such bucket"):
