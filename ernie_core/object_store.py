@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from ernie_core.errors import ErnieError, OutputError, RecipeError, ResourceError
 from ernie_core.failpoints import failpoint
+from ernie_core.object_conditions import is_another, put_if
 
 MARK = ".ernie-store"
 SCHEMES = ("s3", "gs")
@@ -215,17 +216,15 @@ def commit(path: Path, data: bytes, content: Iterable[Path] = ()) -> None:
 
     Raises:
         OutputError: E-COMMIT-LOST, another writer's record is there.
-        ResourceError: E-STORE.
+        ResourceError: E-STORE; E-STORE-CONDITIONS.
     """
     if (place := place_of(path)) is None:
         return
-    import obstore
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
     seen = _seen.get(path)
-    mode: Any = "create" if seen is None else seen
     with told(path):
-        if (content := list(content)) and _is_another(place, seen):
+        if (content := list(content)) and is_another(place, seen):
             _seen[path] = _version(_put_before(path, place, data))
             return
     put(content)
@@ -233,22 +232,12 @@ def commit(path: Path, data: bytes, content: Iterable[Path] = ()) -> None:
         failpoint("store.before_commit")
     with told(path):
         try:
-            done: Any = obstore.put(*place, data, mode=mode)
+            done = put_if(place, data, seen, str(home(path)))
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):
             done = _put_before(path, place, data)
     _seen[path] = _version(done)
     if content:
         failpoint("store.after_commit")
-
-
-def _is_another(place: tuple[Any, str], seen: dict[str, str] | None) -> bool:
-    """Return whether a record is there, and not the one that was seen."""
-    import obstore
-
-    try:
-        return bool(obstore.head(*place)["e_tag"] != (seen or {}).get("e_tag"))
-    except FileNotFoundError:
-        return False
 
 
 def _put_before(path: Path, place: tuple[Any, str], data: bytes) -> Any:
@@ -292,7 +281,7 @@ def remove(path: Path) -> None:
         import obstore
 
         with told(path), suppress(FileNotFoundError):
-            if path in _seen and _is_another(place, _seen[path]):
+            if path in _seen and is_another(place, _seen[path]):
                 _put_before(path, place, b"")
             obstore.delete(*place)
         _seen.pop(path, None)

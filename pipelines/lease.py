@@ -21,7 +21,8 @@ from typing import Any
 
 from ernie_core.errors import OutputError, RecipeError, ResourceError
 from ernie_core.manifest import canonical_json
-from ernie_core.object_store import commit, home, refresh, remove
+from ernie_core.object_conditions import not_kept
+from ernie_core.object_store import commit, home, place_of, refresh, remove, told
 
 LEASE_NAME = "lease.json"
 LEASE_S = 20.0
@@ -37,6 +38,7 @@ def leased(run_folder: Path, lock: int) -> Iterator[None]:
 
     Raises:
         OutputError: E-LOCKED, another driver is at work; E-COMMIT-LOST, at the end, another one has taken this one's place.
+        ResourceError: E-STORE-CONDITIONS, the store keeps no conditional PUT; E-STORE.
         RecipeError: E-ENVIRONMENT, ERNIE_LEASE_S is no number of seconds.
     """
     if home(run_folder) is None:
@@ -68,15 +70,21 @@ class _Lease:
 
         Raises:
             OutputError: E-LOCKED, another driver signed meanwhile.
+            ResourceError: E-STORE-CONDITIONS, the store would let two drivers sign; E-STORE.
         """
         if refresh(self._path):
             before = json.loads(self._path.read_bytes())
             if before["lock"] != self._me["lock"]:
                 self._outwait(before)
         try:
-            self._sign(0)
+            signed = self._sign(0)
         except OutputError:
             raise self._locked(self._owner()) from None
+        try:
+            self._require_conditions(signed)
+        except ResourceError:
+            self._leave()
+            raise
         self._thread.start()
 
     def _outwait(self, owner: dict[str, Any]) -> None:
@@ -104,8 +112,16 @@ class _Lease:
             fix="wait for it, or stop it",
         )
 
-    def _sign(self, number: int) -> None:
-        commit(self._path, canonical_json({**self._me, "number": number}) + b"\n")
+    def _sign(self, number: int) -> bytes:
+        signed = canonical_json({**self._me, "number": number}) + b"\n"
+        commit(self._path, signed)
+        return signed
+
+    def _require_conditions(self, signed: bytes) -> None:
+        with told(self._path):
+            place = place_of(self._path)
+            if place is not None and (error := not_kept(place, signed, str(home(self._path)))) is not None:
+                raise error
 
     def _sign_on(self) -> None:
         number = 0
@@ -148,6 +164,9 @@ class _Lease:
                 "E-COMMIT-LOST", "another driver has taken this run over, since this one could not sign for too long", where=str(home(self._path)),
                 expected=f"a signature every {self._me['lease_s'] / 4:g} s", fix="let the other one end, then run the same command again",
             )  # fmt: skip
+        self._leave()
+
+    def _leave(self) -> None:
         with contextlib.suppress(OutputError, ResourceError):  # who comes next waits, then takes it
             remove(self._path)
 

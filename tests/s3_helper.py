@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,11 +17,15 @@ ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "A
 
 
 class S3:
-    """A running server. `asked`: (method, path, Range header or "") of each request since it was last emptied."""
+    """A running server. `asked`: (method, path, Range header or "") of each request since it was last emptied.
+
+    `first`: sees each request before the server does, may change it, and may answer it with a status and a body, as other servers do.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.asked: list[tuple[str, str, str]] = []
+        self.first: Callable[[dict[str, Any]], tuple[str, bytes] | None] = lambda request: None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -37,6 +41,7 @@ class S3:
 
     def empty(self) -> None:
         """Take away all buckets."""
+        self.first = lambda request: None
         self._order("reset", b"")
         self.asked.clear()
 
@@ -77,7 +82,10 @@ def running() -> Iterator[S3]:
 
     def noting(self: Any, environ: dict[str, Any], start_response: Any) -> Any:
         s3.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_RANGE", "")))
-        return answer(self, environ, start_response)
+        if (other := s3.first(environ)) is None:
+            return answer(self, environ, start_response)
+        start_response(other[0], [("Content-Type", "application/xml"), ("Content-Length", str(len(other[1])))])
+        return [other[1]]
 
     DomainDispatcherApplication.__call__ = noting
     try:

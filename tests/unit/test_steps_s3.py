@@ -160,6 +160,32 @@ def test_a_place_of_something_else_is_refused_and_left_alone(machine: Callable[[
         drive(machine("two"), step())
 
 
+def no_conditions(request: dict[str, Any]) -> tuple[str, bytes] | None:
+    """Answer a conditional PUT as Swift's s3api does (tried on Debian's swift-proxy 2.30.1)."""
+    if request["REQUEST_METHOD"] != "PUT" or not {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & set(request):
+        return None
+    return "501 Not Implemented", b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported.</Message></Error>"
+
+
+@pytest.mark.parametrize("header", ["HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"])
+def test_a_store_that_puts_whatever_the_condition_says_is_refused(header: str, machine: Callable[[str], Path], s3: S3) -> None:
+    bucket = s3.bucket("runs")
+    s3.first = lambda request: request.pop(header, None) and None
+    with pytest.raises(ResourceError, match="E-STORE-CONDITIONS") as e:
+        drive(machine("one"), step())
+    assert (e.value.where, e.value.found[:9]) == ("s3://runs/mine/lease.json", "PUT with ")
+    assert held(bucket) == {}
+
+
+def test_a_store_without_conditional_put_is_refused(machine: Callable[[str], Path], s3: S3) -> None:
+    bucket = s3.bucket("runs")
+    s3.first = no_conditions
+    with pytest.raises(ResourceError, match="E-STORE-CONDITIONS") as e:
+        drive(machine("one"), step())
+    assert (e.value.where, e.value.found) == ("s3://runs/mine/lease.json", "501 Not Implemented")
+    assert held(bucket) == {}
+
+
 def test_a_run_that_was_deleted_in_the_bucket_begins_anew(machine: Callable[[str], Path], s3: S3) -> None:
     s3.bucket("runs")
     drive(machine("one"), step())
