@@ -114,7 +114,8 @@ def told(path: Path) -> Iterator[None]:
 
 def _error(path: Path, found: str) -> ErnieError:
     fix = "check bucket, network and credentials (pipelines/docs/object_stores.md), then run the same command again; finished work is kept"
-    words = " ".join(found.partition("Debug source")[0].split())[:300]
+    code = found.partition("<Code>")[2].partition("</Code>")[0]  # S3's word for it, which may stand far down
+    words = (f"{code}: " if code else "") + " ".join(found.partition("Debug source")[0].split())[:300]
     return ResourceError("E-STORE", "the object store does not do this", where=str(home(path)), found=words, fix=fix)
 
 

@@ -20,12 +20,14 @@ class S3:
     """A running server. `asked`: (method, path, Range header or "") of each request since it was last emptied.
 
     `first`: sees each request before the server does, may change it, and may answer it with a status and a body, as other servers do.
+    `last`: sees the headers of each answer, and may change them.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.asked: list[tuple[str, str, str]] = []
         self.first: Callable[[dict[str, Any]], tuple[str, bytes] | None] = lambda request: None
+        self.last: Callable[[list[tuple[str, str]]], None] = lambda headers: None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,7 +43,7 @@ class S3:
 
     def empty(self) -> None:
         """Take away all buckets."""
-        self.first = lambda request: None
+        self.first, self.last = lambda request: None, lambda headers: None
         self._order("reset", b"")
         self.asked.clear()
 
@@ -82,8 +84,13 @@ def running() -> Iterator[S3]:
 
     def noting(self: Any, environ: dict[str, Any], start_response: Any) -> Any:
         s3.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_RANGE", "")))
+
+        def answered(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            s3.last(headers)
+            return start_response(status, headers, *error)
+
         if (other := s3.first(environ)) is None:
-            return answer(self, environ, start_response)
+            return answer(self, environ, answered)
         start_response(other[0], [("Content-Type", "application/xml"), ("Content-Length", str(len(other[1])))])
         return [other[1]]
 

@@ -159,6 +159,7 @@ def test_a_store_that_refuses_is_named(here: Path, s3: S3) -> None:
         commit(here / "x", b"1")
     assert e.value.where == "s3://runs/mine/x"
     assert "credentials" in e.value.fix
+    assert e.value.found.startswith("InvalidAccessKeyId: ")
     assert "403" in e.value.found
     assert "Debug source" not in e.value.found
     nowhere = scratch("s3://no-such-bucket/mine")
