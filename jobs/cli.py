@@ -37,6 +37,32 @@ your own text, in my.yaml:
 
 exit codes: {EXIT_CODES}
 """
+_FINETUNE_EPILOG = f"""\
+examples:
+  ernie finetune my.yaml                                            a recipe's benchmarks, and every step before them that is not up to date
+  ernie run my.yaml --dry-run                                       what the whole recipe would cost
+  ernie finetune --suite zh --data chinese --model runs/my          the suite's benchmarks that lie below chinese/, 5 seeds each
+  ernie finetune --suite glue --data glue --model bert_folder --only sst2,mrpc --preset base
+  ernie finetune --suite glue --data glue --model runs/my --rows 1000 --seeds 1 --set finetune.benchmarks.cola.epochs=1
+  ernie finetune --suite zh --data chinese --model runs/my --set finetune.benchmarks.lcqmc.train=chinese/afqmc/train.txt    a stand-in
+
+A suite is written down as runs/NAME.yaml and run; without --preset it tries rates 2e-4, 5e-4 and 1e-3, 3 epochs, rows of 128 tokens.
+The table is in runs/NAME/report/report.html, predictions of every trial in runs/NAME/finetune/trials/, mistakes in runs/NAME/finetune/mistakes.html.
+Benchmarks beside the suites: ocnli, afqmc. Files and metrics of each: pipelines/docs/benchmarks.md.
+
+your own data, in my.yaml:
+  name: mine
+  finetune:
+    model: runs/my
+    arms: [pretrained]
+    benchmarks:
+      stars:
+        custom: {{kind: classification, format: csv, labels: [bad, good], columns: {{text_a: review, label: stars}}}}
+        train: train.csv
+        dev: dev.csv
+
+exit codes: {EXIT_CODES}
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,13 +82,16 @@ def _commands() -> dict[str, tuple[str, str, Callable[[argparse.ArgumentParser],
     """Return name -> help, what stands below it, what adds the arguments, and what runs it; None where a command has commands of its own."""
     return {
         "run": ("do every step of a recipe that is not up to date", _EPILOG, partial(run.add_arguments, until=None), run.run),
-        "prepare": ("the same, until the shards are there", _EPILOG, partial(run.add_arguments, until="prepare"), run.run),
+        "prepare": ("do every step of a recipe until the shards are there", _EPILOG, partial(run.add_arguments, until="prepare"), run.run),
         "pretrain": (
-            "the same, until the pretrained model is there; or, with --train_filelist, Baidu's train.py",
+            "do every step of a recipe until the pretrained model is there; or, with --train_filelist, Baidu's train.py",
             _EPILOG, partial(run.add_arguments, until="pretrain"), run.run,
         ),
-        "finetune": ("the same, until the benchmarks are done", _EPILOG, partial(run.add_arguments, until="finetune"), run.run),
-        "report": ("the same, until the report is there", _EPILOG, partial(run.add_arguments, until="report"), run.run),
+        "finetune": (
+            "fine-tune a recipe's benchmarks, after every step before them; or, with --suite, published ones on a model that is there",
+            _FINETUNE_EPILOG, partial(run.add_arguments, until="finetune"), run.run,
+        ),
+        "report": ("do every step of a recipe until the report is there", _EPILOG, partial(run.add_arguments, until="report"), run.run),
         "shards": (
             "look at shards, check and count them, convert one between the seed's text and Parquet",
             shards.SHARDS_EPILOG, shards.add_shards_arguments, None,

@@ -26,7 +26,7 @@ from ernie_core.training.checkpoint import CONFIG_NAME, MODEL_NAME
 from pipelines.initial import longest_row, own_folder
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.mistakes import MISTAKES_NAME, Mistakes, mistakes_of, page, read_answers
-from pipelines.results import Arm, best_trial, majority, outcome_words, summary
+from pipelines.results import Arm, best_trial, length_words, majority, outcome_words, summary
 from pipelines.steps import Say, StepContext
 from pipelines.trial import Trial, finished, outcomes_of, predictions_name
 from pipelines.trial_log import done_line
@@ -98,7 +98,8 @@ def finetune(
         done += runner.run([trial(*pair, chosen[pair], s) for pair in pairs for s in others])
     results = {"benchmarks": {name: _result(name, benchmark, chosen, done, facts[name], seed) for name, benchmark in benchmarks.items()}}
     for name, result in results["benchmarks"].items():
-        context.say(f"fine-tune: {name} {outcome_words(result)}")
+        for words in (outcome_words(result), *length_words(result)):
+            context.say(f"fine-tune: {name} {words}")
     runs.finish(results)
     _journal(context.folder, results, done)
     entry = atomic_write(context.folder / RESULTS_NAME, json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n")

@@ -141,7 +141,7 @@ class Finetune(Settings):
                 try:
                     check_custom(name, entry.custom.model_dump())
                 except RecipeError as e:
-                    raise ValueError(f"benchmarks.{name}.custom: expected {e.expected}, found {e.found}") from None
+                    raise ValueError(f"{e.where.removeprefix('finetune.')}: expected {e.expected}, found {e.found}") from None
         return self
 
 

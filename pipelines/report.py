@@ -22,6 +22,7 @@ from pipelines.journal import series
 from pipelines.outbox import Shipped, Wanted, read_state, ui_command
 from pipelines.plots import BLUE, GREY, ORANGE, Interval, Level, Line, Unit, interval_chart, line_chart, rate_text
 from pipelines.published import load_published, published_views
+from pipelines.results import length_words
 from pipelines.steps import flat
 
 REPORT_NAME = "report.html"
@@ -168,7 +169,7 @@ def _benchmark_view(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "grids": [(arm, entry["learning_rate"], entry["grid"]) for arm, entry in result["arms"].items()],
         "trials": [(arm, t) for arm, entry in result["arms"].items() for t in entry["trials"]],
         "draws": (result.get("difference") or {}).get("draws"), "majority": result["majority"].get(result["scored"]), "scored": result["scored"],
-        "dropped": result["dropped"], "binomial": findings.binomial_words(result),
+        "dropped": result["dropped"], "long": length_words(result), "binomial": findings.binomial_words(result),
         "clean": [(arm, subset, metric_words(result["metric"]), metrics[result["metric"]]["median"]) for arm, entry in result["arms"].items() for subset, metrics in entry["without_overlap"].items()],
     }  # fmt: skip
 

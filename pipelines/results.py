@@ -131,6 +131,17 @@ def majority(examples: Sequence[Example]) -> float | None:
     return max(Counter(labels).values()) / len(labels) if labels else None
 
 
+def length_words(entry: Mapping[str, Any]) -> list[str]:
+    """Return what is said of rows longer than `max_seq_len`, a line a subset that has some; a long context is read in windows and not counted.
+
+    Example: ``["70 of 1,200 dev rows are longer than max_seq_len and were cut"]``.
+    """
+    done = {"tagging": "split after a clause and put together again", "span": "had their question cut"}.get(entry["kind"], "cut")
+    counts = next(iter(entry["arms"].values()))["truncated"]
+    verb = "" if entry["kind"] == "span" else "were "
+    return [f"{n:,} of {entry['rows'][s]:,} {s} rows are longer than max_seq_len and {verb}{done}" for s, n in counts.items() if n]
+
+
 def outcome_words(entry: Mapping[str, Any]) -> str:
     """Return a benchmark's outcome as a line.
 

@@ -121,14 +121,21 @@ def _finetune(folder: Path, differences: dict[str, Any]) -> None:
             "max": tests[2],
             "scores": {"test": {metric: {"median": tests[1], "min": tests[0], "max": tests[2]}}},
             "without_overlap": {},
+            "truncated": {"train": 0, "dev": 1, "test": 70},
         }
 
     rows = {"train": 1000, "dev": 1000, "test": 2000}
     shared = {"rows": rows, "scored": "test", "majority": {}, "dropped": {}, "overlap": {}, "official": False, "stands_in": {}}
     benchmarks = {
-        "reviews": {"metric": "accuracy", **shared, "arms": {"pretrained": arm(0.765, 5e-4, 0.25), "untrained": arm(0.753, 1e-3, 0.24)}},
+        "reviews": {
+            "metric": "accuracy",
+            "kind": "classification",
+            **shared,
+            "arms": {"pretrained": arm(0.765, 5e-4, 0.25), "untrained": arm(0.753, 1e-3, 0.24)},
+        },
         "daily_ner": {
             "metric": "chunk_f1",
+            "kind": "tagging",
             **shared,
             "arms": {"pretrained": arm(0.58, 5e-4, 0.25, "chunk_f1"), "untrained": arm(0.29, 5e-4, 0.2, "chunk_f1")},
         },

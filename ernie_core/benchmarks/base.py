@@ -18,6 +18,8 @@ from ernie_core.schemas import Sample
 from ernie_core.tokenization import Tokenizer
 
 SUBSETS = ("train", "dev", "test")
+OWN_FILES = "your own files"
+"""`Benchmark.source` of one that a recipe describes under `custom`."""
 CHOOSING = "choosing"
 """Dev rows that are evaluated along the way, where the whole dev set would take too long."""
 SPAN_START, SPAN_END = 1, 2
@@ -184,9 +186,11 @@ def read_bytes(path: Path) -> bytes:
         raise InputError("E-BENCH-MISSING", "cannot read a benchmark's file", where=str(path), found=str(e.strerror), fix="put the file there") from e
 
 
-def empty(benchmark: Benchmark, path: Path) -> InputError:
-    """Return the error of a file without rows."""
-    return InputError("E-BENCH-EMPTY", f"benchmark {benchmark.name} has a file without labelled rows", where=str(path), fix="give it rows")
+def empty(benchmark: Benchmark, path: Path, expected: str = "", found: str = "", fix: str = "give it rows") -> InputError:
+    """Return the error of a file without rows, or without one that can be used."""
+    return InputError(
+        "E-BENCH-EMPTY", f"benchmark {benchmark.name} has a file without labelled rows", where=str(path), expected=expected, found=found, fix=fix
+    )
 
 
 def bad_row(benchmark: Benchmark, where: str, expected: str = "", found: str = "", fix: str = "correct or delete the row") -> InputError:

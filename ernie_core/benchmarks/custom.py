@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ernie_core.benchmarks import classification, ranking, reading_comprehension, regression, sequence_labelling
-from ernie_core.benchmarks.base import Benchmark, Layout, all_benchmarks
+from ernie_core.benchmarks.base import OWN_FILES, Benchmark, Layout, all_benchmarks
 from ernie_core.benchmarks.custom_form import UNSAID
 from ernie_core.benchmarks.json_layouts import JsonLines
 from ernie_core.benchmarks.layouts import Table
@@ -57,7 +57,7 @@ def benchmark_of(name: str, custom: Mapping[str, Any] | None) -> Benchmark:
     if custom["kind"] == "classification" and len(custom["labels"]) != 2:
         metrics = (ACCURACY,)
     labels = ("0", "1") if custom["kind"] == "ranking" and not custom["labels"] else tuple(custom["labels"])
-    return Benchmark(name, kind, labels, metrics, encode, "your own files", language=custom["language"])
+    return Benchmark(name, kind, labels, metrics, encode, OWN_FILES, language=custom["language"])
 
 
 def check_custom(name: str, custom: Mapping[str, Any]) -> None:
@@ -87,7 +87,7 @@ def _check_labels(name: str, kind: str, labels: list[str]) -> None:
     if len(set(labels)) < len(labels):
         raise _wrong(name, "labels", "each label once", shown)
     if kind == "classification" and len(labels) < 2:
-        raise _wrong(name, "labels", "the names of two classes or more", shown)
+        raise _wrong(name, "labels", "the names of two classes or more, such as [bad, good]", shown)
     if kind == "ranking" and len(labels) not in {0, 2}:
         raise _wrong(name, "labels", "two names, of a wrong and of a right answer, or none for 0 and 1", shown)
     chunks = {tag[2:] for tag in labels if tag != "O"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ernie_core.benchmarks.base import Benchmark, Subset, bad_row
+from ernie_core.benchmarks.base import OWN_FILES, Benchmark, Subset, bad_row, empty
 from ernie_core.benchmarks.columns import Columns
 from ernie_core.benchmarks.packed import existing, file_text
 from ernie_core.errors import InputError, printable
@@ -47,6 +47,8 @@ class Table(Columns):
 
     def parse(self, text: str, path: Path, benchmark: Benchmark) -> Subset:
         """Read a file's text; errors are those of `read`."""
+        if not text.strip():
+            raise empty(benchmark, path, found="an empty file")
         records = self._records(text, path, benchmark)
         header = next(records, (1, []))[1] if self.header else []
         try:
@@ -119,17 +121,20 @@ class Either:
         """Read one file; errors are those of `Table.read`."""
         text = file_text(path, self.tables[0].encoding)
         for table in self.tables:
-            if table.fits(text):
+            if table.fits(text) or not text.strip():
                 return table.parse(text, existing(path), benchmark)
         expected = "; or ".join(t.expected for t in self.tables)
         raise wrong_header(benchmark, existing(path), expected, " TAB ".join(text.split("\n", 1)[0].split("\t")) or "nothing")
+
+
+_OR_SAY = "; or say under custom which column is what: `columns: {text_a: NAME, label: NAME}`, or `header: false` and numbers from 0"
 
 
 def wrong_header(benchmark: Benchmark, path: Path, expected: str, found: str) -> InputError:
     """Return the error of a first line that does not name the columns."""
     return InputError(
         "E-BENCH-HEADER", f"the first line of benchmark {benchmark.name} must name its columns", where=f"{path}:1",
-        expected=expected, found=printable(found), fix="correct the file's first line",
+        expected=expected, found=printable(found), fix="correct the file's first line" + (_OR_SAY if benchmark.source == OWN_FILES else ""),
     )  # fmt: skip
 
 

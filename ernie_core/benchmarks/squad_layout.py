@@ -66,6 +66,12 @@ class Squad:
                 answers = tuple((convert(t) if at < 0 else shown[at : at + len(t)], at) for t, at, _ in places if at >= 0 or not t or not self.train)
                 if answers or not places:
                     examples.append(Example((convert(json_field(row, "question", str, wrong_here)), shown), answers=answers, id=str(row["id"])))
+        if not examples and counts[NOT_IN_CONTEXT]:
+            expected, found = (
+                "answers that are a piece of their context, character by character",
+                f"{counts[NOT_IN_CONTEXT]} answers, none of them in it",
+            )
+            raise empty(benchmark, path, expected, found, "correct text or context: spaces, width and traditional characters count")
         if not examples:
             raise empty(benchmark, path)
         return Subset(tuple(examples), dict(counts))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie_core.benchmarks.base import Benchmark, Example, Layout, Subset, all_benchmarks
+from ernie_core.benchmarks.base import OWN_FILES, Benchmark, Example, Layout, Subset, all_benchmarks
 from ernie_core.benchmarks.chinese import LCQMC, NLPCC_DBQA
 from ernie_core.benchmarks.classification import REVIEWS
 from ernie_core.benchmarks.glue import MRPC, STSB, Mrpc
@@ -55,7 +55,7 @@ BAD_ROWS = [
     (ERNIE_TEXT, REVIEWS, "label\ttext_a\ttext_b\n1\t好\t坏\n", ":1", "label TAB text_a", "label TAB text_a TAB text_b"),
     (ERNIE_TEXT, REVIEWS, "label\ttext_a\tlabel\n1\t好\t1\n", ":1", "label TAB text_a", "label TAB text_a TAB label"),
     (ERNIE_TEXT, REVIEWS, b"label\ttext_a\n1\t\xff\n", ":2, byte 2", "", "1\\t\\xff"),
-    (ERNIE_TEXT, REVIEWS, "", ":1", "label TAB text_a", "nothing"),
+    (ERNIE_TEXT, REVIEWS, "\n1\t好\n", ":1", "label TAB text_a", "nothing"),
     (ERNIE_PAIR, LCQMC, "label\ttext_a\n1\t好\n", ":1", "label TAB text_a TAB text_b", "label TAB text_a"),
     (ERNIE_PAIR, LCQMC, "label\ttext_a\ttext_b\n1\t好\t\n", ":2", "a text in text_b", "nothing"),
     (BARE, LCQMC, "好\t坏\t1\n好\t坏\n", ":2", "3 columns", "2: 好"),
@@ -98,11 +98,19 @@ def test_a_wrong_row_is_named_with_what_is_allowed(
 def test_a_file_without_rows_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="E-BENCH-EMPTY"):
         read(ERNIE_TEXT, text, tmp_path)
-    for layout in (BARE, LINES):
+    tables = (BARE, ERNIE_TEXT, Either((ERNIE_TEXT, BARE)), Either((ERNIE_TEXT,)))
+    for layout, nothing in ((LINES, ""), *((table, nothing) for table in tables for nothing in ("", "\n"))):
         with pytest.raises(InputError, match="E-BENCH-EMPTY"):
-            read(layout, "", tmp_path)
+            read(layout, nothing, tmp_path)
     with pytest.raises(InputError, match="E-BENCH-MISSING"):
         ERNIE_TEXT.read(tmp_path / "no.tsv", REVIEWS)
+
+
+def test_a_header_of_data_of_ones_own_is_told_how_columns_are_named(tmp_path: Path) -> None:
+    for benchmark, told in ((REVIEWS, False), (replace(REVIEWS, source=OWN_FILES), True)):
+        with pytest.raises(InputError, match="E-BENCH-HEADER") as error:
+            ERNIE_TEXT.read(write(tmp_path, b"one column\n", "own.tsv"), benchmark)
+        assert ("header: false" in error.value.fix) is told
 
 
 def test_rows_are_read_in_any_order_of_columns_and_ignored_ones_are_counted(tmp_path: Path) -> None:

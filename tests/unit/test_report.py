@@ -19,6 +19,7 @@ from pipelines import findings
 from pipelines.journal import JOURNAL_NAME, Journal
 from pipelines.plots import Interval, Level, Line, interval_chart, line_chart, rate_text
 from pipelines.report import render, summary_table
+from pipelines.results import length_words
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +241,11 @@ def test_a_single_arm_s_score_stands_beside_the_commonest_class() -> None:
     entry = {"metric": "accuracy", "scored": "test", "arms": {"pretrained": arm}, "majority": {"test": 0.348}, "difference": None}
     assert findings.benchmark_sentence("xnli", entry) == "xnli: accuracy 38.1 % on test (pretrained, 2 seeds); always the commonest class: 34.8 %."
     assert findings.benchmark_sentence("ax", {**entry, "scored": ""}) == "ax: predicted only, no row of it is labelled."
+
+
+def test_rows_longer_than_a_row_of_the_model_are_counted_by_subset(page: str) -> None:
+    assert "70 of 2,000 test rows are longer than max_seq_len and were cut." in page
+    assert "1 of 1,000 dev rows are longer than max_seq_len and were split after a clause and put together again." in page
+    entry = {"kind": "span", "rows": {"dev": 9}, "arms": {"pretrained": {"truncated": {"dev": 2}}}}
+    assert length_words(entry) == ["2 of 9 dev rows are longer than max_seq_len and had their question cut"]
+    assert length_words({**entry, "arms": {"pretrained": {"truncated": {"dev": 0}}}}) == []
