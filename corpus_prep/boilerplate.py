@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from corpus_prep.sentences import split_sentences
-from ernie_core.schemas import Document, Sentence
+from ernie_core.schemas import Document, Sentence, row_text
 
 MAX_CHARS = 200  # a longer line that stands in many documents is their text, and near-duplicates are another rule's business
 AT_LEAST = 4  # documents: in a small corpus a line found twice is no boilerplate
 
 
-def offered_lines(documents: Sequence[Document]) -> dict[str, int]:
-    """Return the lines (paragraphs of running text, lower-cased) that stand in two of the documents or more, with how many."""
+def offered_lines(documents: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the lines (paragraphs of running text, lower-cased) that stand in two of the documents (as JSON) or more, with how many."""
     counts: Counter[str] = Counter()
     for document in documents:
-        if document.kind == "text":
-            counts.update({_text(p) for p in document.paragraphs})
+        if document["kind"] == "text":
+            counts.update({"".join(map(row_text, p)) for p in document["paragraphs"]})
     return {line: count for line, count in counts.items() if count > 1 and len(line) <= MAX_CHARS}
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, compress
+from itertools import chain, pairwise
+
+import numpy as np
 
 from corpus_prep.english import names
+from corpus_prep.words import BORDER, Words
 from ernie_core.normalise import Normaliser
-from ernie_core.schemas import ENTITY, Unit
+from ernie_core.schemas import BETWEEN_WORDS, ENTITY
 
 MAX_ENTITY_CHARS = 8  # of neighbours of one tag
 _MAX_KNOWN = 1 << 18
 # Tags of jieba's dictionary (ICTCLAS): nr person, nrt transliterated, nrfg full name; ns place; nt organisation; nz other proper name.
-_ENTITY_TAG = re.compile(r"nr|ns|nt|nz")
+_ENTITY_TAGS = ("nr", "ns", "nt", "nz")
 
 _MONTH = (
     r"(?:january|february|march|april|may|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\b\.?"
@@ -32,8 +35,8 @@ _MAY_BEGIN = re.compile(r"[\da-z第$£€¥._+-]")  # a rule; most Chinese chara
 _MAY_HOLD = re.compile(r"\d|://|www\.|@")
 
 
-class EntityTags(dict[str, str]):
-    """Word -> nr, ns, nt or nz if it may be an entity or part of one, else "": two characters or more, no punctuation, so tagged.
+class EntityTags(dict[str, int]):
+    """Word -> 1 to 4 for nr, ns, nt and nz if it may be an entity or part of one, else 0: two characters or more, no punctuation, so tagged.
 
     Each word is looked at once, which spares most of the time that entities take; of very many words all are forgotten now and then.
     """
@@ -42,12 +45,12 @@ class EntityTags(dict[str, str]):
         super().__init__()
         self._tag_of = tag_of
 
-    def __missing__(self, word: str) -> str:
+    def __missing__(self, word: str) -> int:
         if len(self) >= _MAX_KNOWN:
             self.clear()
-        match = _ENTITY_TAG.match(self._tag_of(word)) if len(word) > 1 and word.isalnum() else None
-        tag = self[word] = match.group() if match else ""
-        return tag
+        tag = self._tag_of(word)[:2] if len(word) > 1 and word.isalnum() else ""
+        number = self[word] = _ENTITY_TAGS.index(tag) + 1 if tag in _ENTITY_TAGS else 0
+        return number
 
 
 class Gazetteer:
@@ -72,12 +75,12 @@ class Gazetteer:
 
     def spans(self, text: str, starts: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Yield (start, end) of names in characters. `starts`: where words start, and the text's length."""
-        borders, free = set(starts), 0
+        free = 0
         for start in starts:
             if start < free:
                 continue
             for entry in (*self._by_start.get(text[start : start + 2], ()), *self._by_start.get(text[start : start + 1], ())):
-                if text.startswith(entry, start) and start + len(entry) in borders:
+                if text.startswith(entry, start) and starts[bisect_left(starts, start + len(entry))] == start + len(entry):
                     yield start, start + len(entry)
                     free = start + len(entry)
                     break
@@ -95,76 +98,75 @@ class Entities:
     tags: EntityTags
     gazetteer: Gazetteer | None = None
 
-    def of(self, lower: str, original: str, words: Sequence[str]) -> tuple[Unit, ...]:
-        """Return the entities of a sentence, in order, none overlapping another.
+    def of(self, words: Words, originals: Sequence[str | None]) -> list[list[int]]:
+        """Return the entities of each sentence, in order, none overlapping another: first word, the word behind the last one, ENTITY, and so on.
 
         Args:
-            lower: normalised text.
-            original: the same in its own case.
-            words: they join to `lower`.
+            words: of S sentences.
+            originals: S of them in their own case, None where that is lower case.
 
-        Example: words (2018, 年, 3, 月, 在, 哈尔滨), the last one tagged ns -> (Unit(0, 4, ENTITY), Unit(5, 6, ENTITY)).
+        Example: words (2018, 年, 3, 月, 在, 哈尔滨), the last one tagged ns -> ``[[0, 4, ENTITY, 5, 6, ENTITY]]``.
         """
-        by_tags = tagged(words, self.tags)
-        special = _MAY_HOLD.search(lower) is not None
-        if self.gazetteer is None and not special and original == lower:
-            return by_tags
-        starts = [*accumulate(map(len, words), initial=0)]
-        found: list[tuple[int, int]] = []
-        if self.gazetteer is not None:
-            found += (_of_words(span, starts) for span in self.gazetteer.spans(lower, starts))
-        if special:
-            found += ruled(lower, starts)
-        if original != lower:
-            found += names(words, original)
-        found += ((u.start, u.end) for u in by_tags)
-        return _without_overlaps(found)
+        names_of_user = () if self.gazetteer is None else words.touched(list(self.gazetteer.spans(words.text, words.starts.tolist())))
+        begun, inside = 1, b"\2"
+        marks = bytearray(len(words.ids) + 1)
+        for first, end in chain(names_of_user, ruled(words), capitalised(words, originals), tagged(words, self.tags)):
+            if not any(marks[first:end]):  # of two that overlap the one found first stays
+                marks[first] = begun
+                marks[first + 1 : end] = inside * (end - first - 1)
+        held = np.frombuffer(marks, np.uint8)
+        firsts = np.flatnonzero(held == begun)
+        ends = np.flatnonzero((held[:-1] > 0) & (held[1:] != ord(inside))) + 1
+        sentences = words.sentence_of(firsts)
+        units = np.stack([firsts, ends, np.full(len(firsts), ENTITY)], 1)
+        units[:, :2] -= words.firsts[sentences][:, None]
+        numbers = units.ravel().tolist()
+        bounds = 3 * np.searchsorted(sentences, np.arange(len(words.firsts)))
+        return [numbers[a:b] for a, b in pairwise(bounds.tolist())]
 
 
-def ruled(text: str, starts: Sequence[int]) -> Iterator[tuple[int, int]]:
+def ruled(words: Words) -> Iterator[tuple[int, int]]:
     """Yield URLs, dates, model names and numbers of several words, as (first, end) numbers of words: whole words that a rule touches.
 
     Example: "iphone 6s卖3.5万元" -> 6s, 3.5万元.
     """
-    at = 0
-    while (begin := _MAY_BEGIN.search(text, at)) and (match := _RULES.search(text, begin.start())):
-        at = match.end()
-        first, end = _of_words(match.span(), starts)
+    text, at = words.text, 0
+    found: list[re.Match[str]] = []
+    while held := _MAY_HOLD.search(text, at):
+        at, end = text.rfind(BORDER, 0, held.start()) + 1, text.index(BORDER, held.start())  # its sentence
+        while (begin := _MAY_BEGIN.search(text, at, end)) and (match := _RULES.search(text, begin.start(), end)):
+            found.append(match)
+            at = match.end()
+        at = end
+    for match, (first, end) in zip(found, words.touched([match.span() for match in found]), strict=True):
         if end - first > 1 or match.lastgroup in ("url", "model"):
             yield first, end
 
 
-def _of_words(span: tuple[int, int], starts: Sequence[int]) -> tuple[int, int]:
-    """Return the words that a span of characters touches, as (first, end)."""
-    return bisect_right(starts, span[0]) - 1, bisect_left(starts, span[1])
+def capitalised(words: Words, originals: Sequence[str | None]) -> Iterator[tuple[int, int]]:
+    """Yield names by their capitals (`english.names`), as (first, end) numbers of words. `originals`: as `Entities.of` has them."""
+    for i, original in enumerate(originals):
+        if original is not None:
+            begin = int(words.firsts[i])
+            yield from ((begin + first, begin + end) for first, end in names(words.joined[i].split(BETWEEN_WORDS), original))
 
 
-def _without_overlaps(found: Sequence[tuple[int, int]]) -> tuple[Unit, ...]:
-    """Return units in order of place; of two that overlap the one that stands earlier in `found` stays."""
-    taken: set[int] = set()
-    kept: list[tuple[int, int]] = []
-    for first, end in found:
-        if taken.isdisjoint(range(first, end)):
-            taken.update(range(first, end))
-            kept.append((first, end))
-    return tuple(Unit(first, end, ENTITY) for first, end in sorted(kept))
+def tagged(words: Words, tags: EntityTags) -> Iterator[tuple[int, int]]:
+    """Yield the entities that tags tell, as (first, end) numbers of words: neighbours of one tag are one entity, up to 8 characters.
 
-
-def tagged(words: Sequence[str], tags: EntityTags) -> tuple[Unit, ...]:
-    """Return the entities that tags tell: neighbours of one tag are one entity, up to 8 characters.
-
-    Example: words (中国, 哈尔滨, 是), tags (ns, ns, v) -> (Unit(0, 2, ENTITY),).
+    Example: words (中国, 哈尔滨, 是), tags (ns, ns, v) -> (0, 2).
     """
-    found_tags = list(map(tags.__getitem__, words))
-    found: list[Unit] = []
-    last_tag, last_end, num_chars = "", -1, 0
-    for i in compress(range(len(found_tags)), found_tags):
-        tag = found_tags[i]
-        if tag == last_tag and last_end == i and num_chars + len(words[i]) <= MAX_ENTITY_CHARS:
-            found[-1] = Unit(found[-1].start, i + 1, ENTITY)
-            num_chars += len(words[i])
+    tag_of = words.look_up(tags)
+    at = np.flatnonzero(tag_of)
+    lengths = words.starts[at + 1] - words.starts[at]
+    first, end, last_tag, num_chars = -1, -1, 0, 0
+    for i, tag, length in zip(at.tolist(), tag_of[at].tolist(), lengths.tolist(), strict=True):
+        if i == end and tag == last_tag and num_chars + length <= MAX_ENTITY_CHARS:
+            num_chars += length
         else:
-            found.append(Unit(i, i + 1, ENTITY))
-            num_chars = len(words[i])
-        last_tag, last_end = tag, i + 1
-    return tuple(found)
+            if first >= 0:
+                yield first, end
+            first, last_tag, num_chars = i, tag, length
+        end = i + 1
+    if first >= 0:
+        yield first, end

@@ -7,36 +7,28 @@ from __future__ import annotations
 
 import functools
 import io
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus_prep.clean import CleanDocument
 from corpus_prep.commit import Attempt, begin, commit, reasons_to_work
 from corpus_prep.dedup import Contamination
-from corpus_prep.entities import Entities
 from corpus_prep.languages import entities_of, segmenter_name_of, segmenter_of
 from corpus_prep.near import signatures
-from corpus_prep.offers import SentenceRows, document_table, offer_candidates, offer_negatives, offered_counts, sampling_tasks
-from corpus_prep.phrases import offer_pairs, sampled
+from corpus_prep.offers import document_table, offer_candidates, offer_negatives, offer_phrases, offered_counts, sampling_tasks
 from corpus_prep.readers.base import all_readers
-from corpus_prep.segment import Segmenter
+from corpus_prep.segmented import segment_documents
 from corpus_prep.selection import select_documents
-from corpus_prep.sentences import split_sentences
-from corpus_prep.spans import make_sentence
 from corpus_prep.splits import Piece, Split, read_split
 from corpus_prep.stages import Stages, without_collections
 from corpus_prep.tables import pack
 from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, atomic_write, fetch_others, sha256_of
 from ernie_core.normalise import Normaliser
-from ernie_core.schemas import Document
 
 DATA_FORMAT = 18  # raised when the same input would give other bytes
 
@@ -112,18 +104,16 @@ def pass_one(split: Split, plan: Plan, stages: Stages) -> list[str]:
         _one_by_one(split, pieces, contamination, plan, attempt)
     selection = select_documents(split, pieces, contamination, settings, stages)
     built = segment_documents(selection.kept, split.corpus, segmenter, entities, stages)
-    made: dict[str, Any] = {"ids": document_table(built)}
-    made["counts"] = offered_counts(built, selection.token_counts, boilerplate=settings["boilerplate_share"] is not None)
-    row_of = SentenceRows()
-    made["negatives"] = offer_negatives(built, settings["max_seq_len"], plan.seed, settings["valid_share"], row_of)
+    made: dict[str, Any] = {"ids": document_table(built.documents), "documents": built.documents}
+    made["counts"] = offered_counts(built.documents, selection.token_counts, boilerplate=settings["boilerplate_share"] is not None)
+    made["negatives"] = offer_negatives(built.documents, settings["max_seq_len"], plan.seed, settings["valid_share"])
     if sampling := sampling_tasks(settings["tasks"]):
-        made["candidates"] = offer_candidates(built, sampling)
+        made["candidates"] = offer_candidates(built.documents, sampling)
     if plan.phrase_share:
-        made["phrases"] = offer_pairs(sampled(built, plan.phrase_share, plan.seed))
+        made["phrases"] = offer_phrases(built, plan.phrase_share, plan.seed)
     if settings["near_duplicates"] is not None:
         made["near"] = signatures(selection.stream, selection.places)
     stages.ends("offer")
-    made["documents"] = [d.to_json(row_of) for d in built]
     files: list[FileEntry] = []
     for place, value in sorted(made.items()):
         suffix, data = ("npy", _npy(value)) if isinstance(value, np.ndarray) else ("json.zst", pack(value))
@@ -161,41 +151,3 @@ def _settings(plan: Plan) -> list[Any]:
         *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share")),
         sampling_tasks(plan.settings["tasks"]), plan.phrase_share,
     ]  # fmt: skip
-
-
-def segment_documents(
-    documents: Sequence[CleanDocument], source: str, segmenter: Segmenter, entities: Entities, stages: Stages | None = None
-) -> list[Document]:
-    """Return the documents cut into sentences, words and entities; words that their files had cut are kept. Many at once are faster.
-
-    A title is cut as one sentence, whatever its marks.
-    """
-    stages = stages or Stages()
-    paragraphs = [[list(_pieces(*p, w)) for p, w in zip(d.paragraphs, d.words or repeat(()), strict=False)] for d in documents]
-    headings = [d.heading for d in documents if d.title]
-    uncut = [lower for lower, _ in headings] + [lower for paras in paragraphs for pieces in paras for lower, _, words in pieces if not words]
-    stages.ends("units")
-    cut = iter(segmenter.words(uncut))
-    stages.ends("segment")
-    titled = iter([make_sentence(lower, text, next(cut), entities) for lower, text in headings])
-    built = [
-        Document(
-            d.doc_id, source, d.work, d.title,
-            tuple(tuple(make_sentence(lower, text, words or next(cut), entities) for lower, text, words in pieces) for pieces in paras),
-            d.kind, d.roles, d.label, next(titled) if d.title else None,
-        )
-        for d, paras in zip(documents, paragraphs, strict=True)
-    ]  # fmt: skip
-    stages.ends("units")
-    return built
-
-
-def _pieces(lower: str, original: str, words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield a paragraph's sentences: normalised, with its case, and their words where these are given."""
-    ends = list(accumulate(map(len, words)))
-    start = 0
-    for text in split_sentences(original):
-        end = start + len(text)
-        bounds = [start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end]
-        yield lower[start:end], text, [lower[a:b] for a, b in pairwise(bounds)] if words else []
-        start = end

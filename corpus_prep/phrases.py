@@ -12,7 +12,7 @@ import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import log
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus_prep.words import BORDER, Words
 from ernie_core.manifest import canonical_json
 from ernie_core.normalise import num_cjk
 from ernie_core.schemas import PHRASE, Document, Sentence, Unit
@@ -34,7 +35,6 @@ MIN_COUNT = 5  # pairs rarer than this have no dependable strength
 MAX_PAIRS = 1 << 18
 _MAX_KNOWN = 1 << 18
 _HELD = 1 << 22  # pairs that may wait to be merged
-_BORDER = "\x7f"  # normalised text holds none
 
 
 @functools.cache
@@ -44,9 +44,9 @@ def function_words() -> frozenset[str]:
     return frozenset(" ".join(line for line in lines if not line.startswith("#")).split())
 
 
-def sampled(documents: Sequence[Document], share: float, seed: int) -> list[Document]:
-    """Return those of the documents whose pairs are counted: a share, chosen by hash."""
-    return [d for d in documents if share >= 1 or key(seed, "phrases", d.doc_id) < int(share * 2.0**64)]
+def is_sampled(doc_id: str, share: float, seed: int) -> bool:
+    """Return whether a document's pairs are counted: those of a share of the documents are, chosen by hash."""
+    return share >= 1 or key(seed, "phrases", doc_id) < int(share * 2.0**64)
 
 
 def share_of(input_bytes: int) -> float:
@@ -76,7 +76,7 @@ class _Kinds(dict[str, int]):
     def __missing__(self, word: str) -> int:
         if len(self) >= _MAX_KNOWN:
             self.clear()
-        tests = (word.isspace(), word.isalnum(), may_join(word), num_cjk(word[0]), num_cjk(word[-1]))
+        tests = (word.isspace() and word != BORDER, word.isalnum(), may_join(word), num_cjk(word[0]), num_cjk(word[-1]))
         kind = self[word] = sum(bool(found) << i for i, found in enumerate(tests))
         return kind
 
@@ -84,8 +84,13 @@ class _Kinds(dict[str, int]):
 _kinds = _Kinds()
 
 
-def offer_pairs(documents: Sequence[Document]) -> dict[str, Any]:
-    """Return how often words stand beside each other in some documents; entities are borders, white space between Latin words is none.
+def offer_pairs(words: Words, units: Sequence[Sequence[int]], counted: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how often words stand beside each other; entities are borders, white space between Latin words is none.
+
+    Args:
+        words: of S sentences.
+        units: S of them, each sentence's entities as `Entities.of` returns them.
+        counted: bool[S], which sentences are looked at.
 
     Returns:
         "total" words; "words" with their "counts"; and the pairs, numbers of words "first" and "second" with their "times", sorted.
@@ -93,33 +98,35 @@ def offer_pairs(documents: Sequence[Document]) -> dict[str, Any]:
     Example: 冰雪 文化 名城 in one sentence -> ``{"total": 3, "words": ["冰雪", "名城", "文化"], "counts": [1, 1, 1], "first": [0, 2],
     "second": [2, 1], "times": [1, 1]}``.
     """
-    flat: list[str] = []
-    inside: list[int] = []
-    for sentence in (s for d in documents for p in d.paragraphs for s in p):
-        inside += [i for u in sentence.units for i in range(len(flat) + u.start, len(flat) + u.end)]
-        flat += sentence.words
-        flat.append(_BORDER)
-    numbers = _Numbers()
-    ids = np.fromiter(map(numbers.__getitem__, flat), np.int64, len(flat))
-    known = list(numbers)
-    kinds = np.fromiter(map(_kinds.__getitem__, known), np.uint8, len(known))[ids]
-    free = kinds & _Kinds.JOINS > 0
-    free[inside] = False
+    here = np.repeat(counted, np.diff(words.firsts))
+    kinds = words.look_up(_kinds)
+    free = here & (kinds & _Kinds.JOINS > 0) & ~_inside(words, units)
     held = np.flatnonzero(kinds & _Kinds.SPACE == 0)
     a, b = held[:-1], held[1:]
     apart = (b - a > 1) & ((kinds[a] & _Kinds.CJK_LAST > 0) | (kinds[b] & _Kinds.CJK_FIRST > 0))
     together = free[a] & free[b] & ~apart
-    pairs = np.stack([ids[a[together]], ids[b[together]]], 1)
-    used = np.unique(pairs)
-    order = sorted(used.tolist(), key=known.__getitem__)
-    place = np.zeros(len(known), np.int64)
+    first, second = words.ids[a[together]], words.ids[b[together]]
+    counts = np.bincount(words.ids[free], minlength=len(words.known))
+    used = np.zeros(len(words.known), bool)
+    used[first] = used[second] = True
+    order = sorted(np.flatnonzero(used).tolist(), key=words.known.__getitem__)
+    place = np.zeros(len(words.known), np.int64)
     place[order] = np.arange(len(order))
-    distinct, times = np.unique(place[pairs[:, 0]] << 32 | place[pairs[:, 1]], return_counts=True)
-    counts = np.bincount(ids[free], minlength=len(known))
+    distinct, times = np.unique(place[first] << 32 | place[second], return_counts=True)
     return {
-        "total": int(np.count_nonzero(kinds & _Kinds.COUNTED)), "words": [known[i] for i in order], "counts": counts[order].tolist(),
+        "total": int(np.count_nonzero(here & (kinds & _Kinds.COUNTED > 0))), "words": [words.known[i] for i in order], "counts": counts[order].tolist(),
         "first": (distinct >> 32).tolist(), "second": (distinct & 0xFFFFFFFF).tolist(), "times": times.tolist(),
     }  # fmt: skip
+
+
+def _inside(words: Words, units: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+    """Return bool[W], which words stand in a unit."""
+    numbers = np.fromiter(chain.from_iterable(units), np.int64).reshape(-1, 3)
+    begins = np.repeat(words.firsts[:-1], np.fromiter(map(len, units), np.int64, len(units)) // 3)
+    steps = np.zeros(len(words.ids) + 1, np.int8)
+    steps[begins + numbers[:, 0]] += 1
+    steps[begins + numbers[:, 1]] -= 1
+    return np.cumsum(steps[:-1], dtype=np.int8) > 0
 
 
 class PairCounts:

@@ -25,6 +25,7 @@ from jieba import finalseg
 from numpy.typing import NDArray
 
 from corpus_prep.hmm import Hmm
+from ernie_core.schemas import BETWEEN_WORDS
 
 logging.getLogger("jieba").setLevel(logging.WARNING)
 
@@ -70,6 +71,13 @@ class Segmenter(Protocol):
 
     def tag(self, word: str) -> str:
         """Return a word's part-of-speech tag, of jieba's kind (nr, ns, nt, nz and others), "" if there is none."""
+
+
+def joined_words(segmenter: Segmenter, texts: Sequence[str]) -> list[str]:
+    """Return the words of each normalised text, joined by BETWEEN_WORDS; of jieba's without making a string of each."""
+    if isinstance(segmenter, JiebaSegmenter):
+        return segmenter.joined(texts, BETWEEN_WORDS)
+    return list(map(BETWEEN_WORDS.join, segmenter.words(texts)))
 
 
 def with_spaces(text: str, words: Sequence[str]) -> list[str]:
@@ -125,12 +133,20 @@ class JiebaSegmenter:
 
         Example: ``words(["哈尔滨是黑龙江的省会"])`` -> ``[["哈尔滨", "是", "黑龙江", "的", "省会"]]``.
         """
-        found: list[list[str]] = []
+        between = next(_unused_characters("".join(texts)))
+        return [line.split(between) if line else [] for line in self.joined(texts, between)]
+
+    def joined(self, texts: Sequence[str], between: str) -> list[str]:
+        """Return the words of each text, joined by a character that stands in none.
+
+        Example: ``joined(["哈尔滨是黑龙江的省会"], "|")`` -> ``["哈尔滨|是|黑龙江|的|省会"]``.
+        """
+        found: list[str] = []
         start = size = 0
         for i, text in enumerate(texts, 1):
             size += len(text)
             if size > BATCH_CHARS or i == len(texts):
-                found += self._cut(texts[start:i])
+                found += self._cut(texts[start:i], between)
                 start, size = i, 0
         return found
 
@@ -141,24 +157,23 @@ class JiebaSegmenter:
         """
         return self._tags.get(word, "")
 
-    def _cut(self, texts: Sequence[str]) -> list[list[str]]:
-        line_end, word_end = _unused_characters("".join(texts))
+    def _cut(self, texts: Sequence[str], between: str) -> list[str]:
+        line_end = next(c for c in _unused_characters("".join(texts)) if c != between)
         text = line_end.join([*texts, ""])
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         starts = _starts(self._search.cut(_SHOWN[codes].tobytes().decode("utf-16-le"), False))
         behind = starts[1:][self._word_ends(text, codes, starts)]  # where each word ends, behind its last character
-        # the words as one text, to be split in C: marked where they end, but for the ends of texts
+        # all texts as one, with a character more where a word ends, but for the ends of texts
         line_ends = np.flatnonzero(codes == ord(line_end))
         is_end = np.zeros(len(codes) + 1, bool)
         is_end[behind] = True
         is_end[line_ends] = is_end[line_ends + 1] = False
         pairs = np.empty((len(codes), 2), np.uint32)
-        pairs[:, 0], pairs[:, 1] = ord(word_end), codes
+        pairs[:, 0], pairs[:, 1] = ord(between), codes
         is_shown = np.ones((len(codes), 2), bool)
         is_shown[:, 0] = is_end[:-1]
         marked = pairs[is_shown]
-        lines = marked.tobytes().decode("utf-32-le", "surrogatepass").split(line_end)[:-1]
-        return [line.split(word_end) if line else [] for line in lines]
+        return marked.tobytes().decode("utf-32-le", "surrogatepass").split(line_end)[:-1]
 
     def _word_ends(self, text: str, codes: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return for each token of the path whether a word ends with it, bool[tokens]. `starts`: their offsets and the text's length."""
@@ -192,10 +207,9 @@ class JiebaSegmenter:
         return found
 
 
-def _unused_characters(text: str) -> tuple[str, str]:
-    """Return two characters that are not in the text and in no block of jieba's: of the basic plane if one can."""
-    unused = (c for c in map(chr, chain((0xFFFF, 0xFFFE), range(0xFDD0, 0xFDF0), range(0xF0000, 0x110000))) if c not in text)
-    return next(unused), next(unused)
+def _unused_characters(text: str) -> Iterator[str]:
+    """Yield characters that are not in the text and in no block of jieba's: of the basic plane if one can."""
+    return (c for c in map(chr, chain((0xFFFF, 0xFFFE), range(0xFDD0, 0xFDF0), range(0xF0000, 0x110000))) if c not in text)
 
 
 def _starts(tokens: list[str]) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from corpus_prep.phrases import Phrases, with_phrases
@@ -29,17 +30,17 @@ _PROBES = 32
 
 
 def pack(value: Any) -> bytes:
-    """Return canonical JSON, zstd-compressed; equal values give equal bytes."""
+    """Return canonical JSON (`manifest.canonical_json`, here of anything without floats), zstd-compressed; equal values give equal bytes."""
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(canonical_json(value))
+        stream.write(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
     return bytes(sink.getvalue())
 
 
 def unpack(data: bytes) -> Any:
     """Return the value of `pack`."""
     with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
-        return json.loads(stream.read())
+        return orjson.loads(stream.read())
 
 
 def subset_of(doc_id: str, valid_share: float, seed: int) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 WORD, PHRASE, ENTITY = 0, 1, 2
 KINDS = ("text", "dialogue", "qa", "query", "pair")
-_BETWEEN_WORDS = "\x7f"
+BETWEEN_WORDS = "\x7f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +70,13 @@ class Document:
     label: str = ""
     heading: Sentence | None = None
 
-    def to_json(self, row_of: Callable[[Sentence], list[Any]] | None = None) -> dict[str, Any]:
-        """Return the document as JSON values. `row_of`: `sentence_to_json`, or what remembers its results."""
-        row_of = row_of or sentence_to_json
+    def to_json(self) -> dict[str, Any]:
+        """Return the document as JSON values."""
         return {
             "doc_id": self.doc_id, "source": self.source, "work": self.work, "title": self.title,
-            "paragraphs": [list(map(row_of, p)) for p in self.paragraphs],
+            "paragraphs": [list(map(sentence_to_json, p)) for p in self.paragraphs],
             "kind": self.kind, "roles": list(self.roles), "label": self.label,
-            "heading": None if self.heading is None else row_of(self.heading),
+            "heading": None if self.heading is None else sentence_to_json(self.heading),
         }  # fmt: skip
 
     @staticmethod
@@ -96,8 +94,16 @@ def sentence_to_json(s: Sentence) -> list[Any]:
     Example: words (哈尔滨, 是), a unit of the first -> ``["哈尔滨\\x7f是", [0, 1, 2], None]``.
     """
     units = [number for unit in s.units for number in (unit.start, unit.end, unit.kind)] if s.units else []
-    joined = _BETWEEN_WORDS.join(s.words)
-    return [joined, units, None if s.original == joined.replace(_BETWEEN_WORDS, "") else s.original]
+    joined = BETWEEN_WORDS.join(s.words)
+    return [joined, units, None if s.original == joined.replace(BETWEEN_WORDS, "") else s.original]
+
+
+def row_text(row: list[Any]) -> str:
+    """Return the normalised text of a sentence as `sentence_to_json` gives it.
+
+    Example: ``row_text(["哈尔滨\\x7f是", [0, 1, 2], None])`` -> ``"哈尔滨是"``.
+    """
+    return str(row[0]).replace(BETWEEN_WORDS, "")
 
 
 def sentence_from_json(row: list[Any]) -> Sentence:
@@ -105,9 +111,7 @@ def sentence_from_json(row: list[Any]) -> Sentence:
     joined, numbers, original = row
     numbers = iter(numbers)
     units = tuple(map(Unit, numbers, numbers, numbers))
-    return Sentence(
-        tuple(joined.split(_BETWEEN_WORDS)) if joined else (), units, joined.replace(_BETWEEN_WORDS, "") if original is None else original
-    )
+    return Sentence(tuple(joined.split(BETWEEN_WORDS)) if joined else (), units, joined.replace(BETWEEN_WORDS, "") if original is None else original)
 
 
 @dataclass(slots=True)

@@ -21,12 +21,14 @@ import jieba
 from hypothesis import strategies as st
 
 from corpus_prep.audit import audit
+from corpus_prep.entities import Entities
 from corpus_prep.readers.base import RawDocument
-from corpus_prep.segment import load_segmenter
+from corpus_prep.segment import Segmenter, joined_words, load_segmenter
 from corpus_prep.splits import documents as documents_of
 from corpus_prep.splits import plan_splits, read_split
+from corpus_prep.words import merge_runs, words_of
 from ernie_core.data.rows import Rows
-from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit
+from ernie_core.schemas import ENTITY, Document, Sample, Sentence, Unit, sentence_from_json
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task, with_labels
 from ernie_core.tasks.pairs import spans
 
@@ -87,6 +89,13 @@ def news_pages(data: Path, count: int) -> list[dict[str, Any]]:
             if len(pages) == count:
                 break
     return list(pages.values())
+
+
+def segmented_sentence(lower: str, original: str, segmenter: Segmenter, entities: Entities) -> Sentence:
+    """A sentence of normalised text and the same in its own case, as `segment_documents` makes it."""
+    words = words_of(merge_runs(joined_words(segmenter, [lower])))
+    (units,) = entities.of(words, [None if original == lower else original])
+    return sentence_from_json([words.joined[0], units, original])
 
 
 def segmented_news(data: Path, count: int) -> list[Document]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ernie_core.schemas import Document, Sample, Sentence
+from ernie_core.schemas import Document, Sample
 from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, Encoded, PoolSpan, assemble, encode_sentences
 
@@ -36,17 +36,23 @@ def spans(document: Document, max_seq_len: int) -> list[PoolSpan]:
     Example: a paragraph with sentences of 20, 30, 40, 70 characters and rows of 128 -> spans of the sentences (20, 30), (40,), (70,).
     """
     most = span_chars(max_seq_len)
-    found: list[list[Sentence]] = []
-    for paragraph in document.paragraphs:
-        filled = most + 1  # a paragraph begins a span
-        for sentence in paragraph:
-            length = len(sentence.original)
-            if filled + length > most:
-                found.append([])
-                filled = 0
-            found[-1].append(sentence)
-            filled += length
-    return [PoolSpan(document.doc_id, document.source, document.work, tuple(span)) for span in found]
+    bounds = [(p, a, b) for p in document.paragraphs for a, b in span_bounds([len(s.original) for s in p], most)]
+    return [PoolSpan(document.doc_id, document.source, document.work, p[a:b]) for p, a, b in bounds]
+
+
+def span_bounds(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Return the spans of a paragraph, as (first, end) numbers of sentences, from the characters of its sentences; `most`: of a span.
+
+    Example: ``span_bounds([20, 30, 40, 70], 62)`` -> ``[(0, 2), (2, 3), (3, 4)]``.
+    """
+    starts: list[int] = []
+    filled = most + 1  # a paragraph begins a span
+    for i, length in enumerate(lengths):
+        if filled + length > most:
+            starts.append(i)
+            filled = 0
+        filled += length
+    return list(itertools.pairwise([*starts, len(lengths)])) if starts else []
 
 
 def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: BuildContext) -> str:

@@ -22,7 +22,7 @@ def made(*paragraphs: str, kind: str = "text") -> Document:
 
 def test_lines_of_several_documents_are_offered_each_document_once() -> None:
     documents = [made("甲乙", "甲乙", "丙丁"), made("甲乙", "戊己"), made("丙" * 201), made("丙" * 201), made("甲乙", kind="dialogue")]
-    assert offered_lines(documents) == {"甲乙": 2}
+    assert offered_lines([d.to_json() for d in documents]) == {"甲乙": 2}
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.04, ["多", "少"]), (0.06, ["多"]), (0.2, [])])

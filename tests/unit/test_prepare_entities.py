@@ -17,10 +17,10 @@ from corpus_prep.english import MAX_NAME_WORDS, EnglishSegmenter, names
 from corpus_prep.entities import _RULES, Gazetteer, ruled
 from corpus_prep.languages import entities_of, segmenter_name_of, segmenter_of
 from corpus_prep.sentences import split_sentences
-from corpus_prep.spans import make_sentence
+from corpus_prep.words import words_of
 from ernie_core.errors import InputError
 from ernie_core.normalise import basic_tokens, normalise
-from ernie_core.schemas import Sentence
+from ernie_core.schemas import BETWEEN_WORDS, Sentence
 
 
 def settings(language: str = "zh", **changes: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def settings(language: str = "zh", **changes: Any) -> dict[str, Any]:
 def cut(text: str, language: str, **changes: Any) -> Sentence:
     of = settings(language, **changes)
     lower, original = normalise(text)
-    return make_sentence(lower, original, segmenter_of(of).words([lower])[0], entities_of(of))
+    return toy.segmented_sentence(lower, original, segmenter_of(of), entities_of(of))
 
 
 def found(text: str, language: str = "en", **changes: Any) -> list[str]:
@@ -222,5 +222,5 @@ def test_a_changed_gazetteer_prepares_again_and_another_language_too(corpus: Pat
 @given(st.text(st.sampled_from("第3年5月.$a7-b@w:/ https://www.x.com may gpt４٣元%在"), max_size=40))
 def test_a_rule_is_found_from_its_first_character_on(text: str) -> None:
     matches = [(*match.span(), match.lastgroup) for match in _RULES.finditer(text)]
-    letters = range(len(text) + 1)  # every character a word
-    assert list(ruled(text, letters)) == [(start, end) for start, end, name in matches if end - start > 1 or name in ("url", "model")]
+    letters = words_of([BETWEEN_WORDS.join(text)])  # every character a word
+    assert list(ruled(letters)) == [(start, end) for start, end, name in matches if end - start > 1 or name in ("url", "model")]

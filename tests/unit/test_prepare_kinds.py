@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from corpus_prep.clean import CleanDocument, clean
 from corpus_prep.entities import Entities, EntityTags
-from corpus_prep.pass_one import segment_documents
 from corpus_prep.readers.base import RawDocument, join_words
 from corpus_prep.segment import load_segmenter
+from corpus_prep.segmented import segment_documents
 from ernie_core.normalise import normalise
 from ernie_core.schemas import ENTITY, Document, Unit
 
@@ -23,29 +23,34 @@ def cleaned(raw: RawDocument) -> CleanDocument:
     return document
 
 
+def built(*documents: CleanDocument) -> list[Document]:
+    rows = segment_documents(documents, "c", load_segmenter(), ENTITIES).documents
+    found = list(map(Document.from_json, rows))
+    assert [d.to_json() for d in found] == rows
+    return found
+
+
 def segmented(*words: tuple[str, ...]) -> Document:
     raw = RawDocument("x", 0, "", tuple(map(" ".join, words)), words=words)
-    return segment_documents([cleaned(raw)], "c", load_segmenter(), ENTITIES)[0]
+    return built(cleaned(raw))[0]
 
 
 def test_roles_go_with_their_paragraphs_and_empty_ones_fall_out_together() -> None:
     raw = RawDocument("x", 0, "题", ("你好", "\u200b", "再见"), "dialogue", ("A", "B", "C"), "7")
-    document = segment_documents([cleaned(raw)], "c", load_segmenter(), ENTITIES)[0]
+    (document,) = built(cleaned(raw))
     assert (document.kind, document.roles, document.label) == ("dialogue", ("A", "C"), "7")
     assert [p[0].text for p in document.paragraphs] == ["你好", "再见"]
-    assert Document.from_json(document.to_json()) == document
 
 
 def test_a_title_is_cut_into_words_and_entities_and_keeps_its_case() -> None:
     raws = [RawDocument("x", 0, title, ("大雨下了一夜。", "今天停了")) for title in ("哈尔滨是GPU之城吗？不。", "", "\u200b")]
-    first, *others = segment_documents([cleaned(raw) for raw in raws], "c", load_segmenter(), ENTITIES)
+    first, *others = built(*map(cleaned, raws))
     assert first.heading is not None
     assert (first.title, first.heading.text, first.heading.original) == ("哈尔滨是gpu之城吗？不。", first.title, "哈尔滨是GPU之城吗？不。")
     assert first.heading.words[:2] == ("哈尔滨", "是")
     assert first.heading.units[0] == Unit(0, 1, ENTITY)
     assert [d.heading for d in others] == [None, None]
     assert [d.paragraphs for d in others] == [first.paragraphs] * 2
-    assert [Document.from_json(d.to_json()) for d in (first, *others)] == [first, *others]
 
 
 @pytest.mark.parametrize("kind", ["qa", "query", "pair"])
@@ -77,6 +82,6 @@ def test_given_words_of_any_text_join_to_its_normalised_text(words: list[str]) -
         return
     assert document.paragraphs == (normal,)
     assert "".join(document.words[0]) == normal[0]
-    sentences = segment_documents([document], "c", load_segmenter(), ENTITIES)[0].paragraphs[0]
+    sentences = built(document)[0].paragraphs[0]
     assert "".join(s.text for s in sentences) == normal[0]
     assert "".join(s.original for s in sentences) == normal[1]

@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import pairwise
 from math import log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prepare_helper import run_prepare
 
-from corpus_prep.phrases import MAX_WORDS, PairCounts, document_with_phrases, may_join, npmi, offer_pairs, sampled, share_of, with_phrases
+from corpus_prep.phrases import MAX_WORDS, PairCounts, document_with_phrases, is_sampled, may_join, npmi, offer_pairs, share_of, with_phrases
+from corpus_prep.words import words_of
 from ernie_core.data.shards import ShardSet
 from ernie_core.manifest import read_manifest
-from ernie_core.schemas import ENTITY, PHRASE, Document, Sentence, Unit
+from ernie_core.schemas import ENTITY, PHRASE, Document, Sentence, Unit, sentence_to_json
 
 WORDS = ["冰雪", "文化", "名城", "国际", "的", "，", " ", "new", "york", "the", "5"]
 JOINING = list(filter(may_join, WORDS))
@@ -30,6 +32,12 @@ def sentence(words: list[str], *entities: tuple[int, int]) -> Sentence:
 
 def document(sentences: list[Sentence], doc_id: str = "0" * 16) -> Document:
     return Document(doc_id, "c", "w", "", (tuple(sentences),))
+
+
+def offered(sentences: list[Sentence]) -> dict[str, Any]:
+    """The pairs of all these sentences; one that does not count stands behind them."""
+    rows = [sentence_to_json(s) for s in [*sentences, sentence(JOINING)]]
+    return offer_pairs(words_of([row[0] for row in rows]), [row[1] for row in rows], np.arange(len(rows)) < len(sentences))
 
 
 def is_han(character: str) -> bool:
@@ -59,7 +67,7 @@ def brute_force(sentences: list[Sentence]) -> tuple[int, Counter[str], Counter[t
 
 
 def check_offer(sentences: list[Sentence]) -> None:
-    offer = offer_pairs([document(sentences)])
+    offer = offered(sentences)
     total, words, pairs = brute_force(sentences)
     named = offer["words"]
     assert offer["total"] == total
@@ -87,16 +95,16 @@ def test_pairs_of_real_text_are_counted_as_plain_loops_count_them(test_data: Pat
 @given(st.lists(sentences(), min_size=1, max_size=12), st.integers(1, 11))
 def test_the_table_is_that_of_all_sentences_wherever_they_were_split(made: list[Sentence], at: int) -> None:
     whole, parts = PairCounts(), PairCounts()
-    whole.add(offer_pairs([document(made)]))
+    whole.add(offered(made))
     for part in (made[:at], made[at:]):
-        parts.add(offer_pairs([document(part)]))
+        parts.add(offered(part))
     assert parts.phrases(0.01) == whole.phrases(0.01)
 
 
 def test_strengths_are_npmi_and_rare_pairs_are_none() -> None:
     made = [sentence(["冰雪", "文化"])] * 6 + [sentence(["国际", "名城"])] * 4 + [sentence(["文化", "名城", "，"])] * 10
     counts = PairCounts()
-    counts.add(offer_pairs([document(made)]))
+    counts.add(offered(made))
     table = counts.phrases(0.05)
     expected = {("冰雪", "文化"): log(6 * 40 / (6 * 16)) / -log(6 / 40), ("文化", "名城"): log(10 * 40 / (16 * 14)) / -log(10 / 40)}
     assert {(a, b): n for a, of in table.items() for b, n in of.items()} == {pair: round(1000 * n) for pair, n in expected.items()}
@@ -145,7 +153,7 @@ def test_units_never_overlap_and_no_phrase_is_long(made: Sentence, phrases: dict
 def test_real_phrases_are_found(test_data: Path) -> None:
     documents = toy.segmented_news(test_data, 2000)
     counts = PairCounts()
-    counts.add(offer_pairs(documents))
+    counts.add(offered([s for d in documents for p in d.paragraphs for s in p]))
     table = counts.phrases(0.45)
     assert table["乡村"]["振兴"] > 450
     assert table["犯罪"]["情节"] > 450
@@ -159,11 +167,11 @@ def test_real_phrases_are_found(test_data: Path) -> None:
 
 def test_of_a_large_input_a_share_of_documents_is_counted() -> None:
     assert [share_of(n) for n in (0, 256_000_000, 256_000_001, 10**9, 10**12)] == [1, 1, 0.5, 0.25, 2.0**-12]
-    documents = [document([], f"{i:016x}") for i in range(4000)]
-    some = sampled(documents, 0.25, 7)
+    documents = [f"{i:016x}" for i in range(4000)]
+    some = [d for d in documents if is_sampled(d, 0.25, 7)]
     assert len(some) == pytest.approx(1000, abs=90)
-    assert [d.doc_id for d in sampled(documents, 0.125, 7)] == [d.doc_id for d in sampled(some, 0.125, 7)]
-    assert sampled(documents, 1.0, 7) == documents
+    assert [d for d in documents if is_sampled(d, 0.125, 7)] == [d for d in some if is_sampled(d, 0.125, 7)]
+    assert all(is_sampled(d, 1.0, 7) for d in documents)
 
 
 @pytest.mark.parametrize("split_bytes", [4000, 20_000])

@@ -84,7 +84,7 @@ def test_negatives_and_documents_that_stay_do_not_depend_on_how_the_corpus_is_cu
     def tables(size: int) -> Any:
         parts = []
         for start in range(0, 60, size):
-            documents = DOCUMENTS[start : start + size]
+            documents = [d.to_json() for d in DOCUMENTS[start : start + size]]
             parts.append({"ids": document_table(documents), "counts": offered_counts(documents, Counter({"甲": len(documents)}), boilerplate=False), "negatives": offer_negatives(documents, 16, 3, 0.2)})  # fmt: skip
         parts.append({**part(1), "ids": np.array([(1, 100)], DOCUMENT)})
         sources = dict.fromkeys(range(len(parts) - 1), "c") | {len(parts) - 1: "d"}
