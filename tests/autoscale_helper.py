@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
 from cluster_helper import HEAD_ID, ROOT, LocalCluster
 
-PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+PROVIDER = "autoscale_nodes.Nodes"
 HEAD_TYPE = "ray.head.default"
 """What the fake provider calls a head, whatever cluster.yaml calls it."""
 MAX_OF_TYPE = 4
@@ -36,7 +37,7 @@ while True:
 """
 
 
-def shrunk(config: dict[str, Any], gcs: str, idle_s: float) -> dict[str, Any]:
+def shrunk(config: dict[str, Any], gcs: str, folder: Path, idle_s: float) -> dict[str, Any]:
     """Return cluster.yaml for the fake provider, which knows neither clouds nor containers.
 
     Kept: the node types' names, priorities and least numbers of nodes, and which of CPUs and GPUs a type has. Changed: of each resource one
@@ -51,7 +52,7 @@ def shrunk(config: dict[str, Any], gcs: str, idle_s: float) -> dict[str, Any]:
             "resources": {"CPU": 0} if head else {**one, "object_store_memory": STORE_BYTES}, "node_config": {}, "min_workers": kind.get("min_workers", 0),
             "max_workers": min(MAX_OF_TYPE, kind.get("max_workers", 0)), **({"priority": kind["priority"]} if "priority" in kind else {}),
         }  # fmt: skip
-    provider = {"type": "external", "module": PROVIDER, "gcs_address": gcs, "head_node_id": HEAD_ID, "launch_multiple": True}
+    provider = {"type": "external", "module": PROVIDER, "gcs_address": gcs, "head_node_id": HEAD_ID, "launch_multiple": True, "folder": str(folder)}
     empty = {
         "docker": {},
         "file_mounts": {},
@@ -67,10 +68,10 @@ def shrunk(config: dict[str, Any], gcs: str, idle_s: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ours(idle_s: float) -> Callable[[str], dict[str, Any]]:
-    """Return what makes our own cluster.yaml, shrunk, for an address."""
+def ours(idle_s: float) -> Callable[[str, Path], dict[str, Any]]:
+    """Return what makes our own cluster.yaml, shrunk, for an address and the folder of the cluster's files."""
     config = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
-    return lambda gcs: shrunk(config, gcs, idle_s)
+    return lambda gcs, folder: shrunk(config, gcs, folder, idle_s)
 
 
 class Watch:

@@ -151,7 +151,9 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def local_cluster(folder: Path, nodes: int, autoscaling: Callable[[str], dict[str, Any]] | None = None, **environment: str) -> Iterator[LocalCluster]:
+def local_cluster(
+    folder: Path, nodes: int, autoscaling: Callable[[str, Path], dict[str, Any]] | None = None, **environment: str
+) -> Iterator[LocalCluster]:
     """A head and so many nodes of one CPU, with a token of their own and more variables; `folder` must have a short path.
 
     Args:
@@ -179,9 +181,9 @@ def local_cluster(folder: Path, nodes: int, autoscaling: Callable[[str], dict[st
     cluster = LocalCluster(env, folder, f"127.0.0.1:{gcs}", [])
     head_env = env
     if autoscaling is not None:
-        (folder / "cluster.json").write_text(json.dumps(autoscaling(cluster.gcs)), encoding="utf-8")  # JSON is YAML
+        (folder / "cluster.json").write_text(json.dumps(autoscaling(cluster.gcs, folder)), encoding="utf-8")  # JSON is YAML
         head.append(f"--autoscaling-config={folder / 'cluster.json'}")
-        head_env = env | AUTOSCALED
+        head_env = env | AUTOSCALED | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     cluster.nodes.append(subprocess.Popen(head, env=head_env, stdout=cluster._log(), stderr=subprocess.STDOUT, start_new_session=True))
     try:
         _wait(f"http://127.0.0.1:{dashboard}/api/version", token.read_text(encoding="utf-8"))
@@ -194,7 +196,7 @@ def local_cluster(folder: Path, nodes: int, autoscaling: Callable[[str], dict[st
 
 
 @contextlib.contextmanager
-def short_cluster(nodes: int, autoscaling: Callable[[str], dict[str, Any]] | None = None) -> Iterator[LocalCluster]:
+def short_cluster(nodes: int, autoscaling: Callable[[str, Path], dict[str, Any]] | None = None) -> Iterator[LocalCluster]:
     """`local_cluster` in a folder of its own with a short path, which goes with it."""
     folder = Path(tempfile.mkdtemp(prefix="ec"))
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +80,28 @@ def decode_group(path: Path, group: int, token_labels: Sequence[str], *, units: 
     Raises:
         IntegrityError: E-SCHEMA with a column-wise difference, E-SHARD-PAGE for a damaged page.
     """
+    said = path.stat()
+    footer = _footer(path, (said.st_size, said.st_mtime_ns), tuple(token_labels), units)
+    try:
+        with pa.OSFile(str(path)) as source:
+            table = pq.ParquetFile(source, metadata=footer, page_checksum_verification=True).read_row_group(group, use_threads=False)
+    except UNREADABLE as e:
+        raise IntegrityError(
+            "E-SHARD-PAGE",
+            "damaged page",
+            where=f"{path} row group {group}",
+            found=str(e).split("\n", 1)[0],
+            fix="restore the file, or delete the step's folder and run it again",
+        ) from e
+    return _to_rows(table, token_labels, units=units, where=f"{path} row group {group}")
+
+
+@lru_cache(maxsize=256)
+def _footer(path: Path, _version: tuple[int, int], token_labels: tuple[str, ...], units: bool) -> pq.FileMetaData:
+    """Return the footer of this version of a file, its schema checked: groups are read in any order, and all of a shard's share one footer."""
     with open_parquet(path) as file:
         check_schema(file.schema_arrow, token_labels, units=units, where=str(path))
-        try:
-            table = file.read_row_group(group)
-        except UNREADABLE as e:
-            raise IntegrityError(
-                "E-SHARD-PAGE",
-                "damaged page",
-                where=f"{path} row group {group}",
-                found=str(e).split("\n", 1)[0],
-                fix="restore the file, or delete the step's folder and run it again",
-            ) from e
-    return _to_rows(table, token_labels, units=units, where=f"{path} row group {group}")
+        return file.metadata
 
 
 def read_parquet(path: Path) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -24,9 +25,9 @@ def head() -> Iterator[LocalCluster]:
         yield cluster
 
 
-def test_our_node_types_are_kept_but_for_their_size() -> None:
+def test_our_node_types_are_kept_but_for_their_size(tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
-    small = ours(IDLE_S)("127.0.0.1:1")
+    small = ours(IDLE_S)("127.0.0.1:1", tmp_path)
     types, kept = config["available_node_types"], small["available_node_types"]
     assert set(kept) == {*types, HEAD_TYPE} - {"head"}
     for name in ("cpu", "gpu_spot", "gpu_on_demand"):
