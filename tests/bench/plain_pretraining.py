@@ -1,4 +1,4 @@
-"""The peer of the pretraining bench: Hugging Face's ErnieForPreTraining with task ids in a plain loop, as its examples write one.
+"""The peers of the pretraining bench: Hugging Face's ErnieForPreTraining with task ids in a plain loop, as its examples write one, and in its Trainer.
 
 Rows in random order, each batch padded to its longest row, the model's own full-vocabulary logits, clipping, fused AdamW.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -87,3 +88,30 @@ def train(
         tokens += real
         places += arguments["input_ids"].numel()
     return time.perf_counter() - begun, losses, tokens, places
+
+
+def train_by_trainer(
+    model: torch.nn.Module, rows: Rows, chosen: Sequence[NDArray[np.int64]], precision: str, config: ErnieConfig, folder: Path
+) -> tuple[float, list[float], int, int]:
+    """Return what `train` returns, of transformers' Trainer over the same rows in its own random order; masking is its collator."""
+    seen = [0, 0]
+
+    def collate(few: list[int]) -> dict[str, torch.Tensor]:
+        """Mask and pad some rows, and count what they hold."""
+        arguments, real = inputs(rows, np.array(few), few[0], config)
+        seen[0] += real
+        seen[1] += arguments["input_ids"].numel()
+        return arguments
+
+    said = transformers.TrainingArguments(
+        output_dir=str(folder), per_device_train_batch_size=len(chosen[0]), max_steps=len(chosen), learning_rate=1e-4, adam_beta2=0.98, weight_decay=0.01,
+        max_grad_norm=1.0, lr_scheduler_type="constant", optim="adamw_torch_fused", bf16=precision == "bf16", use_cpu=True, report_to=[], logging_steps=1,
+        save_strategy="no", disable_tqdm=True, remove_unused_columns=False,
+    )  # fmt: skip
+    trainer = transformers.Trainer(model=model, args=said, train_dataset=np.concatenate(chosen).tolist(), data_collator=collate)
+    begun = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - begun
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert len(losses) == len(chosen)
+    return seconds, losses, *seen
