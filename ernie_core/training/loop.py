@@ -254,10 +254,7 @@ def _exchange(model: nn.Module, totals: Tensor, worker: Worker) -> Tensor:
     named = sorted(model.named_parameters())
     flags = torch.tensor([p.grad is not None for _, p in named], dtype=torch.float32, device=worker.device)
     parts = [torch.zeros_like(p).view(-1) if p.grad is None else p.grad.reshape(-1) for _, p in named]
-    buffer = torch.cat([*parts, flags, totals])
-    worker.all_reduce_sum(buffer)
-    sizes = [p.numel() for _, p in named]
-    pieces: tuple[Tensor, ...] = torch.split(buffer, [*sizes, len(sizes), len(totals)])
-    for (_, parameter), gradient, flag in zip(named, pieces, pieces[-2].tolist(), strict=False):
+    *gradients, flags, totals = worker.all_reduce_sums([*parts, flags, totals])
+    for (_, parameter), gradient, flag in zip(named, gradients, flags.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter) if flag else None
-    return pieces[-1]
+    return totals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,9 @@ class Worker(Protocol):
 
     def all_reduce_sum(self, tensor: Tensor) -> None:
         """Replace `tensor`, contiguous and of equal shape on all ranks, by its sum; every rank gets the same bits."""
+
+    def all_reduce_sums(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the sums of flat tensors, of equal lengths on all ranks, exchanged in one buffer: they hold until the next call, which uses it again."""
 
     def any(self, flag: bool) -> bool:
         """Return whether `flag` is true on any rank."""
@@ -89,6 +92,10 @@ class LocalWorker:
     def all_reduce_sum(self, tensor: Tensor) -> None:
         """Leave `tensor` as it is."""
 
+    def all_reduce_sums(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return `parts`."""
+        return parts
+
     def any(self, flag: bool) -> bool:
         """Return `flag`."""
         return flag
@@ -108,6 +115,7 @@ class GroupWorker:
         self.world = distributed.get_world_size()
         self.device = default_device() if distributed.get_backend() == "nccl" else torch.device("cpu")
         self._pulse = Pulse()
+        self._buffer = torch.empty(0, device=self.device)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -133,6 +141,16 @@ class GroupWorker:
         """Sum `tensor` over ranks in place."""
         with self._together():
             distributed.all_reduce(tensor)
+
+    def all_reduce_sums(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the sums of flat tensors over ranks; see `Worker.all_reduce_sums`. Memory taken anew at each step would cost more than the copy."""
+        sizes = [part.numel() for part in parts]
+        if self._buffer.numel() != sum(sizes):
+            self._buffer = torch.empty(sum(sizes), device=self.device)
+        torch.cat(list(parts), out=self._buffer)
+        self.all_reduce_sum(self._buffer)
+        pieces: tuple[Tensor, ...] = torch.split(self._buffer, sizes)
+        return pieces
 
     def any(self, flag: bool) -> bool:
         """Return whether any rank's flag is true; waits for the device."""
