@@ -29,7 +29,8 @@ SCHEMES = ("s3", "gs")
 TEMPORARY = ".tmp-"
 """How names of files begin that are being written."""
 TRANSFERS = 8
-RETRY_S = 60
+RETRY_S = 60.0
+"""How long a request is tried again where the store does not answer; a gateway that is started again takes 10 to 30 s."""
 SMALL_BYTES = 5 << 20
 _seen: dict[Path, dict[str, str]] = {}
 """Version of each record as this process last read or put it."""
@@ -80,21 +81,23 @@ def kept_at(path: Path) -> str:
     return home(path) or str(path)
 
 
-def place_of(path: Path) -> tuple[Any, str] | None:
-    """Return (store, key) of a scratch path."""
+def place_of(path: Path, retry_s: float | None = None) -> tuple[Any, str] | None:
+    """Return (store, key) of a scratch path; requests are tried again for so many seconds, `RETRY_S` if None."""
     uri = home(path)
     if uri is None:
         return None
     parts = urlsplit(uri)
-    return _store(f"{parts.scheme}://{parts.netloc}", os.environ.get("AWS_ENDPOINT_URL", "")), parts.path.lstrip("/")
+    return _store(f"{parts.scheme}://{parts.netloc}", os.environ.get("AWS_ENDPOINT_URL", ""), retry_s or RETRY_S), parts.path.lstrip("/")
 
 
 @functools.lru_cache(maxsize=8)
-def _store(bucket: str, endpoint: str) -> Any:
+def _store(bucket: str, endpoint: str, retry_s: float = RETRY_S) -> Any:
     from obstore.store import from_url
 
     plain: Any = {"allow_http": True} if endpoint.startswith("http://") else {}
-    return from_url(bucket, client_options=plain, retry_config={"max_retries": 5, "retry_timeout": dt.timedelta(seconds=RETRY_S)})
+    wait: Any = {"init_backoff": dt.timedelta(seconds=0.1), "max_backoff": dt.timedelta(seconds=5), "base": 2}
+    retry: Any = {"max_retries": 1_000, "retry_timeout": dt.timedelta(seconds=retry_s), "backoff": wait}  # it is the time that ends it
+    return from_url(bucket, client_options=plain, retry_config=retry)
 
 
 @contextmanager
@@ -153,9 +156,9 @@ def local(path: Path) -> Path:
     return path
 
 
-def refresh(path: Path) -> bool:
-    """Make a record here what the store holds, or take it away; return whether it exists."""
-    if (place := place_of(path)) is None:
+def refresh(path: Path, retry_s: float | None = None) -> bool:
+    """Make a record here what the store holds, or take it away; return whether it exists. `retry_s`: see `place_of`."""
+    if (place := place_of(path, retry_s)) is None:
         return path.exists()
     import obstore
     from obstore.exceptions import NotModifiedError
@@ -208,18 +211,18 @@ def put(paths: Iterable[Path]) -> None:
             done.result()
 
 
-def commit(path: Path, data: bytes, content: Iterable[Path] = ()) -> None:
+def commit(path: Path, data: bytes, content: Iterable[Path] = (), retry_s: float | None = None) -> None:
     """Put content, then the record `data` under the name of `path`; the caller writes it here afterwards.
 
     The put is conditional: no record of that name may be there, or only the one that this process last read or put. One with these very
     bytes is no conflict: an answer may have been lost on its way. Content is put only where the record could be, so that a writer that comes
-    too late does not touch what the first one's record names.
+    too late does not touch what the first one's record names. `retry_s`: see `place_of`.
 
     Raises:
         OutputError: E-COMMIT-LOST, another writer's record is there.
         ResourceError: E-STORE; E-STORE-CONDITIONS.
     """
-    if (place := place_of(path)) is None:
+    if (place := place_of(path, retry_s)) is None:
         return
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
@@ -272,13 +275,13 @@ def forget(folder: Path) -> None:
         del _seen[path]
 
 
-def remove(path: Path) -> None:
-    """Take a record away, in the store first.
+def remove(path: Path, retry_s: float | None = None) -> None:
+    """Take a record away, in the store first. `retry_s`: see `place_of`.
 
     Raises:
         OutputError: E-COMMIT-LOST, the store holds another one than this process read.
     """
-    if (place := place_of(path)) is not None:
+    if (place := place_of(path, retry_s)) is not None:
         import obstore
 
         with told(path), suppress(FileNotFoundError):

@@ -114,7 +114,7 @@ class _Lease:
 
     def _sign(self, number: int) -> bytes:
         signed = canonical_json({**self._me, "number": number}) + b"\n"
-        commit(self._path, signed)
+        commit(self._path, signed, retry_s=self._me["lease_s"] / 4)
         return signed
 
     def _require_conditions(self, signed: bytes) -> None:
@@ -168,7 +168,7 @@ class _Lease:
 
     def _leave(self) -> None:
         with contextlib.suppress(OutputError, ResourceError):  # who comes next waits, then takes it
-            remove(self._path)
+            remove(self._path, retry_s=self._me["lease_s"] / 4)
 
 
 def _lease_s() -> float:

@@ -118,7 +118,7 @@ class _Rank(RankState):
             return False
         self.ask_at = time.monotonic() + ASK_STORE_S
         with suppress(ResourceError):  # no answer is none
-            return any(refresh(self.folder / name) for name in names)
+            return any(refresh(self.folder / name, retry_s=1.0) for name in names)
         return False
 
     def on_step(self, result: StepResult[FeedStep]) -> None:

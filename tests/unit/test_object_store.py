@@ -168,6 +168,18 @@ def test_a_store_that_refuses_is_named(here: Path, s3: S3) -> None:
             ask()
 
 
+def test_a_store_that_is_started_again_is_waited_for(here: Path, s3: S3) -> None:
+    refused = iter(range(7))
+    s3.first = lambda request: None if next(refused, None) is None else ("503 Service Unavailable", b"")
+    commit(here / "x", b"1")
+    assert next(refused, None) is None
+    s3.first = lambda request: ("503 Service Unavailable", b"")
+    with pytest.raises(ResourceError, match="E-STORE"):
+        refresh(here / "x", retry_s=1.0)
+    s3.first = lambda request: None
+    assert refresh(here / "x", retry_s=1.0)
+
+
 def test_paths_without_a_home_are_left_alone(tmp_path: Path, s3: S3) -> None:
     asked = len(s3.asked)
     made = finished(tmp_path / "step", "一")

@@ -84,7 +84,7 @@ def test_a_driver_that_was_cut_off_loses_to_the_one_that_took_its_place(
     def cut_off() -> None:
         """Keep the signatures of this driver back until another one has done the run; then go on and be told."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lease, "commit", lambda path, data: commit(path, data) if path.is_relative_to(two) else silent(path))
+            patch.setattr(lease, "commit", lambda path, data, **more: commit(path, data) if path.is_relative_to(two) else silent(path))
             assert drive(two, step("二")) == ["only: goes on where it stopped"]
 
     def silent(path: Path) -> None:
