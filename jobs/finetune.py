@@ -39,8 +39,9 @@ def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
     Raises:
         RecipeError: E-ARGUMENT.
-        InputError: E-SUITE-EMPTY.
+        InputError: E-SUITE-EMPTY, E-MODEL-MISSING, E-MODEL-PICKLE.
     """
+    from pipelines.model_folder import model_folder
     from pipelines.suite import SUITES, Suite, run_name, suite_recipe
 
     wrong = [
@@ -53,6 +54,7 @@ def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     wrong += [
         f"--only: {name} is not in suite {args.suite}, which has {', '.join(SUITES[args.suite])}" for name in only if name not in SUITES[args.suite]
     ]
+    wrong += [f"{name} is a benchmark for a recipe: `{name}: {{path: FOLDER}}`" for name in only if name in {"ocnli", "afqmc"}]
     if wrong:
         raise RecipeError("E-ARGUMENT", "; ".join(wrong), fix="see `ernie finetune --help`")
     run = args.name or run_name(args.suite, args.model)
@@ -63,6 +65,8 @@ def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     seeds = 5 if args.seeds is None else args.seeds
     suite = Suite(args.suite, args.data.resolve(), args.model.resolve(), run, seeds, args.preset or "", only, args.rows, tuple(args.overrides))
     text, left_out = suite_recipe(suite)
+    if not args.print_config:  # before a recipe of this name is written: the corrected command would clash with it
+        model_folder(suite.model, foreign=True)
     for line in left_out:
         say(line)
     args.until = None  # a suite ends with its report

@@ -91,10 +91,7 @@ def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
         }
         entries.append(f"    {name}: {json.dumps(settings, ensure_ascii=False)}")
     if not entries:
-        raise InputError(
-            "E-SUITE-EMPTY", f"no benchmark of suite {suite.name} is there", where=str(suite.data), found="; ".join(left_out),
-            fix="give the folder that holds the benchmarks' folders",
-        )  # fmt: skip
+        raise _nothing_there(suite, left_out)
     language = "en" if suite.name == "glue" else "zh"
     lines = [
         f"# Suite {suite.name}, written by `ernie finetune --suite`; run it again, or change it and run it: ernie run THIS",
@@ -102,6 +99,19 @@ def suite_recipe(suite: Suite) -> tuple[str, list[str]]:
         f"  seeds: [{', '.join(str(i + 1) for i in range(suite.seeds))}]", "  benchmarks:", *entries,
     ]  # fmt: skip
     return "\n".join(lines) + "\n", left_out
+
+
+def _nothing_there(suite: Suite, left_out: Sequence[str]) -> InputError:
+    """Return the error of a folder without any benchmark of the suite; a folder in it, or around it, that has them is named."""
+    names = [folder for name, folders in SUITES[suite.name].items() if not suite.only or name in suite.only for folder in folders]
+    near = [*(sorted(p for p in suite.data.iterdir() if p.is_dir()) if suite.data.is_dir() else ()), suite.data.parent]
+    better = [str(place) for place in near if any((place / folder).is_dir() for folder in names)]
+    present = any((suite.data / folder).is_dir() for folder in names)
+    return InputError(
+        "E-SUITE-EMPTY", f"no benchmark of suite {suite.name} is there", where=str(suite.data), expected=f"folders such as {', '.join(dict.fromkeys(names))}",
+        found="; ".join(left_out) if present else "none of them" if suite.data.is_dir() else "no such folder",
+        fix="give the folder that holds the benchmarks' folders" + (f": --data {better[0]}" if better and not present else ""),
+    )  # fmt: skip
 
 
 def _folder(name: str, folders: Sequence[Path], overrides: Sequence[str]) -> tuple[Path | None, str]:

@@ -217,8 +217,16 @@ def test_a_suite_is_a_recipe_of_what_is_there(reviews: Path, tmp_path: Path) -> 
     assert any("lcqmc is left out: benchmark lcqmc has no train rows, expected train.tsv or train.txt" in line for line in left_out)
     given = (f"finetune.benchmarks.lcqmc.train={write(tmp_path / 'afqmc', train_txt='甲	乙	1') / 'train.txt'}",)
     assert "lcqmc:" in suite_recipe(suite(tmp_path, overrides=given))[0]
-    with pytest.raises(InputError, match="E-SUITE-EMPTY"):
+    with pytest.raises(InputError, match=r"E-SUITE-EMPTY.*expected folders such as drcd; found none of them") as error:
         suite_recipe(suite(tmp_path, only=("drcd",)))
+    assert error.value.fix == "give the folder that holds the benchmarks' folders"
+    (tmp_path / "above" / "zh" / "lcqmc").mkdir(parents=True)
+    for given_folder, better in ((tmp_path / "afqmc", tmp_path), (tmp_path / "above", tmp_path / "above" / "zh")):
+        with pytest.raises(InputError, match="found none of them") as error:
+            suite_recipe(suite(given_folder))
+        assert error.value.fix.endswith(f"--data {better}")
+    with pytest.raises(InputError, match="lcqmc is left out: benchmark lcqmc has no train rows"):
+        suite_recipe(suite(tmp_path, only=("lcqmc",)))
 
 
 def finetune_command(folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
@@ -239,6 +247,17 @@ def test_a_suite_is_written_once_under_a_name_made_of_the_model_s(
     assert finetune_command(tmp_path, monkeypatch, "--name", "../evil") == 2
     assert "'../evil' is no name for a run" in capsys.readouterr().err
     assert str(reviews) in path.read_text()
+
+
+def test_a_suite_whose_model_is_not_there_leaves_no_recipe_that_the_right_one_would_clash_with(
+    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["finetune", "--suite", "zh", "--data", str(reviews.parent), "--model", "typo", "--name", "mine"]) == 3
+    assert "E-MODEL-MISSING" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert main(["finetune", "--suite", "zh", "--data", str(reviews.parent), "--model", "typo", "--only", "ocnli"]) == 2
+    assert "ocnli is a benchmark for a recipe" in capsys.readouterr().err
 
 
 def test_what_a_suite_would_cost_names_trials_and_no_text(reviews: Path, tmp_path: Path) -> None:
