@@ -121,8 +121,9 @@ def _left_out(documents: Mapping[str, Any]) -> list[str]:
             rows.append((what, pair[side]["work"], f"split {pair[side]['split']}, document {pair[side]['index']}", pair[side]["head"]))
     for source, found in documents.get("boilerplate", {}).items():
         rows += [("boilerplate line", f"corpus {source}", "", line) for line in found[:3]]
-    for source, found in documents.get("cut_line_samples", {}).items():
-        rows += [("no whole line", f"corpus {source}", "", line) for line in found]
+    for name, why in (("cut_line_samples", "no whole line"), ("prompt_line_samples", "speaks of the page")):
+        for source, found in documents.get(name, {}).items():
+            rows += [(why, f"corpus {source}", "", line) for line in found]
     return _table(("reason", "file", "title or place", "begins"), [tuple(printable(cell, 120) for cell in row) for row in rows])
 
 

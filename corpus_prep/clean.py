@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, repeat
 
-from corpus_prep.paragraphs import is_whole
+from corpus_prep.paragraphs import is_prompt, is_whole
 from corpus_prep.readers.base import RawDocument, join_words
 from ernie_core.normalise import Normaliser
 from ernie_core.seeding import key
@@ -23,7 +23,8 @@ class CleanDocument:
     """A document after normalisation. `doc_id`: 16 hex digits of its paragraphs alone, so equal texts have equal ids.
 
     `paragraphs` and `heading`, the title, are (lower-cased, original case) pairs, equal in length code point for code point; `kind`, `roles` and `label` are
-    those of `schemas.Document`; `words` are a paragraph's words where its file had them cut, joining to the lower-cased text, or (); `cut_lines` are paragraphs left out as no whole lines.
+    those of `schemas.Document`; `words` are a paragraph's words where its file had them cut, joining to the lower-cased text, or (); `cut_lines` are paragraphs left out
+    as no whole lines, `prompt_lines` those that speak of the page.
     """
 
     doc_id: str
@@ -35,6 +36,7 @@ class CleanDocument:
     label: str = ""
     words: tuple[tuple[str, ...], ...] = ()
     cut_lines: tuple[str, ...] = ()
+    prompt_lines: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -46,7 +48,9 @@ class CleanDocument:
         return [lower for lower, _ in self.paragraphs]
 
 
-def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, escapes: bool = False, whole_lines: bool = False) -> CleanDocument | None:
+def clean(
+    raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, escapes: bool = False, whole_lines: bool = False, prompt_lines: bool = False
+) -> CleanDocument | None:
     """Return the document normalised, or None if no text is left (of a question, query or pair: nothing to go with it).
 
     Args:
@@ -55,6 +59,7 @@ def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, esca
         html_entities: replace entities such as ``&nbsp;`` and ``&#20320;`` by their characters first.
         escapes: let a written-out ``\\n`` or ``\\r`` end a paragraph of running text first, and replace others, and ``\\t``, by a space.
         whole_lines: leave out paragraphs of running text that do not begin and end as text does, see `paragraphs.is_whole`.
+        prompt_lines: leave out short ones of those left that speak of the page and not of its subject, see `paragraphs.is_prompt`.
 
     Example: paragraphs ("　Ａ股上涨。", "") -> (("a股上涨。", "A股上涨。"),).
     """
@@ -69,15 +74,15 @@ def clean(raw: RawDocument, normaliser: Normaliser, *, html_entities: bool, esca
     found = [_paragraph(unescape(text), tuple(map(unescape, words)), normaliser) for text, words in given]
     kept = [i for i, (pair, _) in enumerate(found) if pair[0]]
     cut = [i for i in kept if not is_whole(found[i][0][0])] if whole_lines and is_text else []
-    kept = sorted({*kept}.difference(cut))
+    prompts = [i for i in kept if i not in cut and is_prompt(found[i][0][0])] if prompt_lines and is_text else []
+    kept = sorted({*kept}.difference(cut, prompts))
     if not kept or (raw.kind in _NEED_FIRST and (kept[0] > 0 or len(kept) < 2)):
         return None
     paragraphs = tuple(found[i][0] for i in kept)
     roles, words = (tuple(raw.roles[i] for i in kept) if raw.roles else ()), (tuple(found[i][1] for i in kept) if raw.words else ())
     doc_id = content_id([lower for lower, _ in paragraphs])
-    return CleanDocument(
-        doc_id, raw.work, normaliser(unescape(raw.title)), paragraphs, raw.kind, roles, raw.label, words, tuple(found[i][0][0] for i in cut)
-    )
+    left_out = (tuple(found[i][0][0] for i in places) for places in (cut, prompts))
+    return CleanDocument(doc_id, raw.work, normaliser(unescape(raw.title)), paragraphs, raw.kind, roles, raw.label, words, *left_out)
 
 
 def _paragraph(text: str, words: tuple[str, ...], normaliser: Normaliser) -> tuple[tuple[str, str], tuple[str, ...]]:

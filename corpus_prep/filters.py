@@ -7,10 +7,12 @@ figure lies between 0 and 1.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,13 @@ MIN_REPEATED_CHARS = 5
 """Shorter sentences and lines repeat in good text too: 好的。"""
 TOP_RUN, REPEATED_RUN = 4, 10  # tokens: Gopher's longest top n-gram, and its longest repeated one
 _LATIN = re.compile("[a-zß-öø-ſ]")
+_SENTENCE_BREAK = re.compile("[。！？!?](?<=[\u4e00-\u9fff].)(?=[\u4e00-\u9fff])")  # begins with a set of characters, which is searched fast
+MIN_BROKEN = 3
+"""Sentence ends inside words; fewer are chance."""
+COMMON = 50
+"""Of jieba's frequencies: rarer words of two characters are mostly names, and stand at every other border of words."""
+MIN_ADVERT_WORDS = 2
+"""Different ones; one word alone is no advertisement."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,44 @@ def longest_line(document: Measured) -> float:
     return max(map(len, document.paragraphs), default=0)
 
 
+def broken_sentences(document: Measured) -> float:
+    """Return the share of sentence ends that stand inside a word, of those between two Chinese characters; 0 for under 3.
+
+    Pages copied by machines have full stops set into their words, so that they are not found again. In good text a character and the
+    next sentence's first one are a word of the dictionary in 1 to 3 % of cases.
+
+    Example: paragraph "降。雨过。程持。续到今。天。" -> ``1.0``: 降雨, 过程, 持续 and 今天 are words.
+    """
+    from corpus_prep.segment import load_segmenter
+
+    text = "\n".join(document.paragraphs)
+    ends = [text[m.start() - 1] + text[m.end()] for m in _SENTENCE_BREAK.finditer(text)]
+    if len(ends) < MIN_BROKEN:
+        return 0.0
+    frequencies = load_segmenter().frequencies
+    inside = sum(frequencies.get(word, 0) >= COMMON for word in ends)
+    return inside / len(ends) if inside >= MIN_BROKEN else 0.0
+
+
+@functools.lru_cache(maxsize=1)
+def _advert_words() -> tuple[tuple[str, re.Pattern[str] | None], ...]:
+    """Return the listed words, those of Latin letters with a pattern that finds them whole."""
+    lines = (Path(__file__).parent / "advert_words.txt").read_text(encoding="utf-8").splitlines()
+    words = [line for line in lines if line and not line.startswith("#")]
+    return tuple((word, re.compile(rf"\b{word}\b") if word.isascii() else None) for word in words)
+
+
+def advert_words(document: Measured) -> float:
+    """Return the words of advertisements (advert_words.txt) per 1,000 characters, white space left out; 0 where there are not two different ones.
+
+    Example: paragraph "一款轻松的游戏。" -> ``250.0``.
+    """
+    text = "\n".join(document.paragraphs)
+    found = [len(whole.findall(text)) if whole else text.count(word) for word, whole in _advert_words() if word in text]
+    found = [times for times in found if times]
+    return 1000 * sum(found) / num_chars(document) if len(found) >= MIN_ADVERT_WORDS else 0.0
+
+
 def top_char(document: Measured) -> float:
     """Return the share of the most frequent character, white space left out.
 
@@ -172,6 +219,8 @@ FILTERS = {
         Filter("max_repeated_lines", repeated_lines, False, 1.0, "share of a document's characters in paragraphs it repeats, at most"),
         Filter("max_top_char", top_char, False, 1.0, "share of a document's most frequent character, at most"),
         Filter("max_top_run", top_run, False, 1.0, "share of a document's tokens covered by its most frequent 4-token run, at most"),
+        Filter("max_broken_sentences", broken_sentences, False, 1.0, "share of a document's sentence ends that stand inside a word, at most"),
+        Filter("max_advert_words", advert_words, False, 1000.0, "words of advertisements per 1,000 characters of a document, at most"),
         Filter("max_repeated_runs", repeated_runs, False, 1.0, "share of a document's tokens in 10-token runs it repeats, at most"),
     )
 }

@@ -30,7 +30,7 @@ from ernie_core.errors import printable
 from ernie_core.manifest import FileEntry, atomic_write, fetch_others, sha256_of
 from ernie_core.normalise import Normaliser
 
-DATA_FORMAT = 18  # raised when the same input would give other bytes
+DATA_FORMAT = 19  # raised when the same input would give other bytes
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _one_by_one(split: Split, pieces: Sequence[Piece], contamination: Contaminat
 
 def _settings(plan: Plan) -> list[Any]:
     """Return the settings that pass 1's bytes depend on; of two only whether they are on, since the reduction looks at the numbers."""
-    keys = ("valid_share", "html_entities", "escapes", "whole_lines", "filters", "language", "max_seq_len")
+    keys = ("valid_share", "html_entities", "escapes", "whole_lines", "prompt_lines", "filters", "language", "max_seq_len")
     return [
         *(plan.settings[k] for k in keys),
         *(plan.settings[k] is not None for k in ("near_duplicates", "boilerplate_share")),

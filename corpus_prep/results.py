@@ -16,7 +16,7 @@ from corpus_prep.card import card_markdown
 from corpus_prep.commit import Entry
 from corpus_prep.near import Resemblance
 from corpus_prep.reduction import Tables
-from corpus_prep.selection import LATER, MAX_SAMPLES, check_counts
+from corpus_prep.selection import LATER, LINES, MAX_SAMPLES, check_counts
 from corpus_prep.tables import SUBSETS, unpack
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ShardSet
@@ -29,7 +29,7 @@ from ernie_core.vocab import Vocab
 Say = Callable[[str], None]
 MIN_REJECTS = 10  # fewer unreadable documents never stop a preparation
 UNKNOWN_WARN, UNKNOWN_STOP = 0.05, 0.30  # share of [UNK] among the tokens (reliability F51)
-_COUNTS = ("read", "kept", "empty", "rejected", "unsampled", "duplicates", "dropped_characters", "cut_lines")
+_COUNTS = ("read", "kept", "empty", "rejected", "unsampled", "duplicates", "dropped_characters", *LINES)
 _MAX_NAMED = 50
 
 
@@ -69,8 +69,8 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
 
     "filtered_by" counts by filter and "contaminated_by" by benchmark; "contaminated_documents" and "rejects" name up to 50 each,
     "filtered_documents" three of each filter, "near_duplicate_documents" up to 50 with the document that stays, three of them with
-    what they begin with, "boilerplate" up to 50 lines of each corpus, "cut_line_samples" three, "text_shares" how much of all characters is whose. A document with nothing but boilerplate is filtered by
-    "boilerplate_share"; "boilerplate_lines" and "cut_lines" count paragraphs taken out.
+    what they begin with, "boilerplate" up to 50 lines of each corpus, "cut_line_samples" and "prompt_line_samples" three, "text_shares" how much of all characters is whose. A document with nothing but boilerplate is filtered by
+    "boilerplate_share"; "boilerplate_lines", "cut_lines" and "prompt_lines" count paragraphs taken out.
 
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
@@ -79,7 +79,7 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
     contaminated_by: Counter[str] = Counter()
     filtered_by: Counter[str] = Counter()
     samples: dict[str, list[Any]] = {}
-    cut: dict[str, list[str]] = {}
+    cut: dict[str, dict[str, list[str]]] = {name: {} for name in LINES.values()}
     resembling = Counter(found.left_out[0] for found in tables.near)
     ordered = [entries[number].facts for number in sorted(entries)]
     for number, facts in zip(sorted(entries), ordered, strict=True):
@@ -95,7 +95,8 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
         counts.update(filtered=sum(facts["filtered"].values()))
         contaminated_by.update(facts["contaminated"])
         filtered_by.update(facts["filtered"])
-        cut[facts["source"]] = (cut.get(facts["source"], []) + facts["cut_line_samples"])[:MAX_SAMPLES]
+        for name, found in cut.items():
+            found[facts["source"]] = (found.get(facts["source"], []) + facts[name])[:MAX_SAMPLES]
         for name, documents in facts["filtered_documents"].items():
             samples[name] = (samples.get(name, []) + documents)[:MAX_SAMPLES]
     total: Counter[str] = Counter()
@@ -109,7 +110,7 @@ def document_facts(entries: Mapping[int, Entry], built: Mapping[int, Entry], tab
         "text_shares": {source: n / max(1, sum(tables.chars.values())) for source, n in tables.chars.items()},
         "near_duplicate_documents": _near_named(tables.near[:_MAX_NAMED], entries, folder),
         "boilerplate": {source: lines[:_MAX_NAMED] for source, lines in tables.boilerplate.items()},
-        "cut_line_samples": {source: lines for source, lines in cut.items() if lines},
+        **{name: {source: lines for source, lines in found.items() if lines} for name, found in cut.items()},
     }  # fmt: skip
 
 

@@ -119,7 +119,7 @@ class JiebaSegmenter:
         loaded, self._forced = _load(data, user_dictionary)
         rows = (line.split(" ") for line in data.decode("utf-8").split("\n") if line)
         self._tags: dict[str, str] = {row[0]: row[2].strip() for row in rows if len(row) > 2} | loaded.user_word_tag_tab
-        self._frequencies: dict[str, int] = loaded.FREQ
+        self.frequencies: dict[str, int] = loaded.FREQ
         # a cheap look at what might be a word: most runs of single characters are none
         listed = [word for word, frequency in loaded.FREQ.items() if frequency]
         ends = np.array([(ord(word[0]), ord(word[-1]), len(word)) for word in listed], np.int64).reshape(-1, 3)
@@ -186,7 +186,7 @@ class JiebaSegmenter:
         begin, behind = starts[first], starts[end]
         likely = np.flatnonzero(self._may_be_listed[_slot(codes[begin], codes[behind - 1], behind - begin)])
         for i, a, b in _columns(likely, begin[likely], behind[likely]):
-            if self._frequencies.get(text[a:b]):
+            if self.frequencies.get(text[a:b]):
                 kinds[first[i] : end[i]] = 0
         first, end = _runs(kinds == _HAN)
         found &= ~_covered(first, end, len(found))

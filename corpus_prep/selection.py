@@ -24,6 +24,8 @@ MAX_NAMED = 20  # rejected and contaminated documents named by a split
 MAX_SAMPLES = 3  # of each filter
 APART = frozenset({"qa", "query", "pair"})
 """Kinds of documents whose paragraphs are compared with short benchmark texts one by one; an utterance such as 你好 says nothing."""
+LINES = {"cut_lines": "cut_line_samples", "prompt_lines": "prompt_line_samples"}
+"""Paragraphs taken out of documents: their count, and the name of some of them."""
 OUTCOMES = ("kept", "empty", "rejected", "unsampled", "duplicates", "filtered", "contaminated")
 """What can become of a record in pass 1."""
 LATER = (*OUTCOMES, "near_duplicates", "beyond_weight")
@@ -39,8 +41,8 @@ class Selection:
         token_counts: basic token -> occurrences in the kept documents and their titles.
         stream: tokens of `kept` and of those left out after them, see `places`.
         places: the number of each kept document in `stream`.
-        facts: "read" and each of OUTCOMES, the last two by name of filter and benchmark; "dropped_characters", invisible ones; "cut_lines", no whole ones; "rejects", "contaminated_documents",
-            "filtered_documents" and "cut_line_samples" name some of them.
+        facts: "read" and each of OUTCOMES, the last two by name of filter and benchmark; "dropped_characters", invisible ones; "cut_lines", no whole ones, and "prompt_lines"; "rejects", "contaminated_documents",
+            "filtered_documents", "cut_line_samples" and "prompt_line_samples" name some of them.
     """
 
     kept: list[CleanDocument]
@@ -59,15 +61,15 @@ def select_documents(
         split: its records are read in order.
         pieces: bytes of its parts.
         contamination: runs of benchmark texts.
-        settings: "html_entities", "escapes", "whole_lines", "to_simplified", "filters", "language", as in the recipe.
+        settings: "html_entities", "escapes", "whole_lines", "prompt_lines", "to_simplified", "filters", "language", as in the recipe.
         stages: counts the time of "read", "clean" and "compare".
 
     Raises:
         IntegrityError: E-COUNTS, a record was lost or counted twice.
     """
     stages = stages or Stages()
-    counters = ("read", "rejected", "empty", "unsampled", "duplicates", "dropped_characters", "cut_lines")
-    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, **dict.fromkeys(counters, 0), "cut_line_samples": []}
+    counters = ("read", "rejected", "empty", "unsampled", "duplicates", "dropped_characters", *LINES)
+    facts: dict[str, Any] = {"source": split.corpus, "bytes": split.size_bytes, **dict.fromkeys(counters, 0), **{of: [] for of in LINES.values()}}
     held, rejects = _distinct(split, pieces, settings, facts, stages)
     stream = token_stream([document.lowered for document in held])
     titles = token_stream([[document.title] for document in held])
@@ -111,7 +113,7 @@ def _distinct(
             rejects.append(asdict(raw))
             continue
         facts["dropped_characters"] += sum(map(num_dropped, raw.paragraphs))
-        document = clean(raw, normaliser, **{name: settings[name] for name in ("html_entities", "escapes", "whole_lines")})
+        document = clean(raw, normaliser, **{name: settings[name] for name in ("html_entities", "escapes", "whole_lines", "prompt_lines")})
         if document is None:
             facts["empty"] += 1
         elif not sampled(document.doc_id, split.share):
@@ -120,8 +122,10 @@ def _distinct(
             facts["duplicates"] += 1
         else:
             unique[document.doc_id] = document
-            facts["cut_lines"] += len(document.cut_lines)
-            facts["cut_line_samples"] += [printable(line) for line in document.cut_lines[: MAX_SAMPLES - len(facts["cut_line_samples"])]]
+            for name, samples in LINES.items():
+                lines = getattr(document, name)
+                facts[name] += len(lines)
+                facts[samples] += [printable(line) for line in lines[: MAX_SAMPLES - len(facts[samples])]]
         stages.ends("clean")
     return list(unique.values()), rejects
 

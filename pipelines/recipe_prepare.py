@@ -84,9 +84,13 @@ class Prepare(Settings):
         False,
         description="take out lines of running text that do not begin and end as text does: headings, captions, menus, list items, what was cut off; for web pages",
     )
+    prompt_lines: bool = Field(
+        False,
+        description="take out short lines of running text that speak of the page: asks to follow, share, comment or click, editor, source, rights; for web pages",
+    )
     filters: dict[FilterName, float] = Field(
         {},
-        description="leave poor documents out: min_chars, max_chars, min_language_share, max_repeated_sentences, max_repeated_lines, max_repeated_runs, max_line_chars, max_top_char, max_top_run, each with its number",
+        description="leave poor documents out: min_chars, max_chars, min_language_share, max_repeated_sentences, max_repeated_lines, max_repeated_runs, max_line_chars, max_top_char, max_top_run, max_broken_sentences, max_advert_words, each with its number",
     )
     near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = Field(
         None, description="leave out documents that resemble an earlier one at least so much (Jaccard, 5-token runs; estimated, 0.8 is usual)"

@@ -55,7 +55,7 @@ WORDS = [
 VERBS = ["喜欢", "看见", "研究", "得到", "说明", "认为", "需要", "提高", "参加", "介绍"]
 SETTINGS: dict[str, Any] = {
     "split_bytes": 10_000, "group_rows": 64, "encodings": ["parquet", "text"], "valid_share": 0.2, "max_seq_len": 128, "long_rows": None, "vocab_size": 300, "vocab": None,
-    "html_entities": False, "escapes": False, "whole_lines": False, "to_simplified": False, "language": "zh", "user_dictionary": None, "gazetteer": None, "filters": {}, "near_duplicates": None, "boilerplate_share": None, "phrases": 0.05, "exclude_benchmarks": True, "max_reject_fraction": 0.001,
+    "html_entities": False, "escapes": False, "whole_lines": False, "prompt_lines": False, "to_simplified": False, "language": "zh", "user_dictionary": None, "gazetteer": None, "filters": {}, "near_duplicates": None, "boilerplate_share": None, "phrases": 0.05, "exclude_benchmarks": True, "max_reject_fraction": 0.001,
     "tasks": {"knowledge_masking": {}, "next_sentence": {}}, "carry": [],
 }  # fmt: skip
 

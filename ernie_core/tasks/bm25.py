@@ -56,6 +56,11 @@ class Bm25:
             found[places] += weights
         return found
 
+    def weight(self, word: str) -> int:
+        """Return how much a word tells, its idf in units of 1 / UNIT: the rarer among the passages, the more."""
+        number, holding = self._weights.shape[1], len(self._postings(word)[0])
+        return round(UNIT * log(1 + (number - holding + 0.5) / (holding + 0.5)))
+
     def holding(self, words: Iterable[str]) -> NDArray[np.int64]:
         """Return int64[passages]: how many of the words the passage has."""
         found = np.zeros(self._weights.shape[1], np.int64)

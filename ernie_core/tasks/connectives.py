@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 LANGUAGES = ("zh", "en")
-_FOLLOWING = r"[，,、：:\s]*"
+_FOLLOWING = r"(?:[呢嘛啊呀](?=[，,]))?[，,、：:\s]*"
 Range = tuple[int, int]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ernie_core.schemas import Document, Sample
+from ernie_core.schemas import Document, Sample, Sentence
 from ernie_core.seeding import key
 from ernie_core.tasks.base import BuildContext, PoolSpan, Task, encode_sentences
 from ernie_core.tasks.bm25 import Bm25, Hit, top
@@ -27,6 +27,7 @@ NEAR = 5  # class 1 scores within 1 / NEAR of class 0
 RUN = 20  # characters that class 0's document may not share with the others
 BIN = 8  # characters of a length bin
 PROBES = 16  # random passages looked at
+SUBJECT = 5  # a fifth of a title or question, by weight of its words, makes another one of the same subject
 SHARED = 2  # telling words that a found passage has of the query, or all of them: one common word makes nothing relevant
 
 
@@ -38,6 +39,16 @@ class Index:
         self.bm25 = Bm25([p.words for p in self.passages])
         self.of = np.array([int(p.span.doc_id, 16) for p in self.passages], np.uint64)
         self.bins = np.array([len(p.span.text) // BIN for p in self.passages], np.int64)
+        self.subjects = {d.doc_id: telling_words(d) for d in documents}
+
+
+def telling_words(document: Document) -> frozenset[str]:
+    """Return the words of a title, or else of a question, that are scored as in token_document.
+
+    Example: title 如何治好癫痫 -> 如何, 治好, 癫痫.
+    """
+    asked: tuple[Sentence, ...] = document.paragraphs[0] if document.kind in ("qa", "query") else ()
+    return frozenset(word for s in ((document.heading,) if document.heading else asked) for word in s.words if is_scored(word))
 
 
 class Search:
@@ -59,6 +70,7 @@ class Search:
         self.title = "".join((document.title if document.heading else query.text).split())
         self.room = context.max_seq_len - 3 - len(encode_sentences(query.sentences, context.encode)[0])
         self.used: set[int] = set()
+        self.subject = {word: index.bm25.weight(word) for word in telling_words(document)}
 
     def passage(self, place: int) -> Passage:
         return self.index.passages[place]
@@ -67,11 +79,16 @@ class Search:
         """Whether a passage holds 8 characters of the title or question verbatim."""
         return shared_run(self.title, self.passage(place).span.text, VERBATIM)
 
+    def asks_alike(self, doc_id: str) -> bool:
+        """Whether another document's title or question holds a fifth of the words of this one, by weight: what answers it may answer this one too."""
+        shared = sum(self.subject[word] for word in self.index.subjects[doc_id] if word in self.subject)
+        return shared > 0 and SUBJECT * shared >= sum(self.subject.values())
+
     def stranger(self, place: int, anchor: int) -> bool:
-        """Whether a passage of another document is neither a copy of the query nor of anything in the query's document."""
+        """Whether a passage of another document is neither a copy of the query nor of anything in the query's document, nor of one that asks the same."""
         text = self.passage(place).span.text
         return not (
-            self.own[place] or place in self.used or self.copies(place) or shared_run(text, self.whole, RUN)
+            self.own[place] or place in self.used or self.asks_alike(self.passage(place).span.doc_id) or self.copies(place) or shared_run(text, self.whole, RUN)
             or near_duplicates(text, self.passage(anchor).span.text)
         )  # fmt: skip
 
@@ -108,6 +125,7 @@ def build(documents: Sequence[Document], context: BuildContext, drops: Counter[s
     """Yield one row for every passage of the query's own document that is in the query's list of 30, of a class drawn uniformly.
 
     Of the list only passages count that hold two words of the query which are scored as in token_document (or all it has): one is mostly chance.
+    No passage is taken of a document whose title or question holds a fifth of this one's words, by weight: it may answer as well.
     The three candidates are found before the class is drawn, so what rules out one drops the row whatever its class. Where a
     question has accepted answers and others, or a query clicked titles and others, these are classes 0 and 1, in the list or not.
     Drops: "no_query" (neither title nor question), "no_relevant" (none of the own passages is in the list, or accepted),

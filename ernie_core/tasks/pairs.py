@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from ernie_core.tasks.base import BuildContext, Encoded, PoolSpan, assemble, enc
 
 NEAR_DUPLICATE = 0.5  # share of common character pairs (Jaccard) from which two texts count as one
 MIN_LETTERS = 4  # a shorter text says nothing
+NO_BEGINNINGS = "，、。；：！？…”’」』）》】,.;:!?)]}%"
+_UNKNOWN = "\ue000"  # in no vocabulary
 CANDIDATES = 16  # draws among which a negative is chosen
 _SPECIALS = 3
 
@@ -154,8 +157,13 @@ def pair_row(first: PoolSpan, second: PoolSpan, context: BuildContext, label: in
     """
     left, right = (encode_sentences(span.sentences, context.encode) for span in (first, second))
     keep, keep_right = rooms(len(left[0]), len(right[0]), context.max_seq_len - _SPECIALS)
-    left, right = tail(left, keep), head(right, keep_right)
+    left, right = tail(left, keep, no_beginnings(context)), head(right, keep_right)
     return assemble([left, right], context, label) if left[0] and right[0] else None
+
+
+def no_beginnings(context: BuildContext) -> frozenset[int]:
+    """Return the tokens of marks that no text begins with: 。，、”) and the like; not [UNK], which may be a word."""
+    return frozenset(chain.from_iterable(map(context.encode, NO_BEGINNINGS))).difference(context.encode(_UNKNOWN))
 
 
 def rooms(first: int, second: int, limit: int) -> tuple[int, int]:
@@ -184,12 +192,12 @@ def head(text: Encoded, room: int) -> Encoded:
     return tuple(column[:end] for column in text)
 
 
-def tail(text: Encoded, room: int) -> Encoded:
-    """Return the last whole units of a text, at most `room` tokens.
+def tail(text: Encoded, room: int, no_beginnings: Collection[int] = ()) -> Encoded:
+    """Return the last whole units of a text, at most `room` tokens; what is cut does not begin with one of `no_beginnings`.
 
-    Example: units 北京 | 下 | 雨, room 3 -> 下 | 雨.
+    Example: units 北京 | ， | 下 | 雨, room 3 -> ， | 下 | 雨, and without the comma if that is no beginning.
     """
     start = max(0, len(text[0]) - room)
-    while 0 < start < len(text[0]) and text[2][start]:
+    while 0 < start < len(text[0]) and (text[2][start] or text[0][start] in no_beginnings):
         start += 1
     return tuple(column[start:] for column in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ernie_core.tasks.base import BuildContext, PoolSpan, encode_sentences
 SHORTEST, LONGEST = 60, 200  # characters of a passage
 DROPPED = 0.3  # share of a title's words that half of the queries lose
 VERBATIM = 8  # a passage with so long a run of the query's characters is found by copying
+_MARK = re.compile("[，。！？；：、,.!?;:…]")
 RELEVANT, SHOWN = frozenset({"accepted", "clicked"}), frozenset({"answer", "shown"})
 
 
@@ -45,7 +47,8 @@ def passages(document: Document, context: BuildContext, drops: Counter[str]) -> 
     Running text is cut across paragraphs, and its first passage (the lead, mostly a summary as the title is) left out; answers are
     cut one by one; the titles of a query's results are passages as they stand. Those under 60 characters (short rows: under two
     thirds of what fits) are none.
-    Drops: "lead", "short_passage", "long_sentence", "frequent_line".
+    Without a mark inside, Chinese text is a heap of headings or searches.
+    Drops: "lead", "short_passage", "no_marks", "long_sentence", "frequent_line".
     """
     groups: Sequence[tuple[str, Sequence[Sentence]]] = [("", [s for p in document.paragraphs for s in p])]
     if document.kind != "text":
@@ -60,6 +63,8 @@ def passages(document: Document, context: BuildContext, drops: Counter[str]) -> 
             span = PoolSpan(document.doc_id, document.source, document.work, tuple(run))
             if len(span.text) < least:
                 drops["short_passage"] += 1
+            elif least > 1 and not span.text.isascii() and not _MARK.search(span.text, 0, len(span.text) - 1):
+                drops["no_marks"] += 1
             elif any(s.text in context.frequent_lines for s in run):
                 drops["frequent_line"] += 1
             else:

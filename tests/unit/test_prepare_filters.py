@@ -12,7 +12,7 @@ from prepare_helper import document, run_prepare, write_corpus
 
 from corpus_prep.clean import clean
 from corpus_prep.filters import FILTERS, Measured, check_filters, filtered_by
-from corpus_prep.paragraphs import is_whole
+from corpus_prep.paragraphs import is_prompt, is_whole
 from corpus_prep.readers.base import RawDocument
 from corpus_prep.token_stream import token_stream
 from ernie_core.errors import RecipeError
@@ -22,6 +22,7 @@ TEXTS = ["第一句话在这里。第二句话在那里。第一句话在这里�
 FIGURES = {
     "min_chars": 24 + 2 * 17, "max_chars": 24 + 2 * 17, "min_language_share": 23 / 55, "max_repeated_sentences": (8 + 20) / 64,
     "max_repeated_lines": 20 / 64, "max_line_chars": 24, "max_top_char": 4 / 58, "max_top_run": 8 / 32, "max_repeated_runs": 0.0,
+    "max_broken_sentences": 0.0, "max_advert_words": 0.0,
 }  # fmt: skip
 
 
@@ -52,6 +53,23 @@ def test_repeated_runs_are_found_wherever_they_stand() -> None:
     assert FILTERS["max_top_run"].measure(measured(["一二三四五一二三四"])) == pytest.approx(8 / 9)
     assert FILTERS["max_top_run"].measure(measured([run])) == 0
     assert FILTERS["max_top_char"].measure(measured(["哈哈 哈！"])) == 0.75
+
+
+def test_sentence_ends_inside_words_are_found_and_chance_is_none() -> None:
+    figure = FILTERS["max_broken_sentences"].measure
+    assert figure(measured(["降。雨过。程持。续到今。天，雨停了。"])) == 1.0
+    assert figure(measured(["降。雨过。程持。续到今。天，雨停了。他走了。我来。"])) == pytest.approx(4 / 6)
+    assert figure(measured(["降。雨过。程，雨停了。他走了。我来。"])) == 0  # two may be chance
+    assert figure(measured(["降雨过程持续到今天。他走了。我来。天冷。风大。"])) == 0
+    assert figure(measured(["降。雨过", "程持。续到"])) == 0  # a paragraph's end joins nothing
+
+
+def test_words_of_advertisements_count_from_two_different_ones_on() -> None:
+    figure = FILTERS["max_advert_words"].measure
+    assert figure(measured(["一款轻松的全新游戏。"])) == 300
+    assert figure(measured(["一款游戏，", "一款音乐。"])) == 0
+    assert figure(measured(["buy now, special offer! call now!"])) == pytest.approx(1000 * 3 / 28)
+    assert figure(measured(["discounted subscribers, 一款"])) == 0  # parts of English words are none
 
 
 @given(st.lists(st.text(st.sampled_from("甲乙丙 "), max_size=40), max_size=3))
@@ -109,12 +127,34 @@ def test_lines_that_do_not_begin_and_end_as_text_go_where_asked(line: str) -> No
     assert len(talk.paragraphs) == 3
 
 
+PROMPTS = {
+    "你怎么看？欢迎留言。": True, "责任编辑：张三。": True, "点击上方蓝字关注我们！": True, "来源：新华社。": True, "大家觉得好看就点“好看”。": True, "欢迎在下面的评论栏提出你的想法。": True, f"本站{'声明' * 30}，版权归原作者所有。": True, "click here to read more.": True,
+    "他留言说要走。": False, "这部电影好看。": False, "他在银行点击鼠标。": False, "水的来源不明。": False, "there was a clicking noise.": False,
+    "他认真地读完了那本书，然后合上它，望着窗外的雨，想起许多年前在南方小城里的那个下午，也想起那时候的人，他们都走了，只有雨还在下，原标题：也忘了。": False, f"{'他说' * 100}版权归他所有。": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", PROMPTS)
+def test_short_lines_that_speak_of_the_page_go_where_asked(line: str) -> None:
+    assert is_prompt(line) == PROMPTS[line]
+    raw = RawDocument("x", 0, "标题", ("前一句。", line, "没有完", "后一句。"))
+    found, plain = (clean(raw, normalise, html_entities=False, whole_lines=True, prompt_lines=asked) for asked in (True, False))
+    assert found is not None
+    assert plain is not None
+    assert (plain.lowered, plain.cut_lines, plain.prompt_lines) == (["前一句。", line, "后一句。"], ("没有完",), ())
+    assert found.cut_lines == ("没有完",)
+    assert (found.lowered, found.prompt_lines) == ((["前一句。", "后一句。"], (line,)) if PROMPTS[line] else (plain.lowered, ()))
+    talk = clean(replace(raw, kind="dialogue"), normalise, html_entities=False, prompt_lines=True)
+    assert talk is not None
+    assert len(talk.paragraphs) == 4
+
+
 def test_lines_taken_out_are_counted_and_shown_on_the_card(tmp_path: Path) -> None:
     write_corpus(tmp_path / "in")
     plain = run_prepare(tmp_path / "in", tmp_path / "all").facts["documents"]
-    (tmp_path / "in" / "page.txt").write_text(f"首页 新闻\n{document(500)}\n\n只有标题", encoding="utf-8")
-    facts = run_prepare(tmp_path / "in", tmp_path / "out", whole_lines=True).facts["documents"]
-    assert (facts["cut_lines"], facts["kept"], facts["empty"]) == (1, plain["kept"] + 1, plain["empty"] + 1)
+    (tmp_path / "in" / "page.txt").write_text(f"首页 新闻\n{document(500)}\n欢迎留言。\n\n只有标题", encoding="utf-8")
+    facts = run_prepare(tmp_path / "in", tmp_path / "out", whole_lines=True, prompt_lines=True).facts["documents"]
+    assert (facts["cut_lines"], facts["prompt_lines"], facts["kept"], facts["empty"]) == (1, 1, plain["kept"] + 1, plain["empty"] + 1)
     assert any(
         line.startswith("| no whole line | corpus ") and line.endswith("|  | 首页 新闻 |")
         for line in (tmp_path / "out" / "card.md").read_text().splitlines()

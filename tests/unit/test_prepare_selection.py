@@ -20,7 +20,7 @@ from ernie_core.normalise import Normaliser, normalise, num_dropped
 
 EVERY_FILTER = {
     "min_chars": 2, "max_chars": 60, "min_language_share": 0.3, "max_repeated_sentences": 0.4, "max_repeated_lines": 0.4, "max_top_char": 0.5,
-    "max_top_run": 0.5, "max_repeated_runs": 0.5, "max_line_chars": 58,
+    "max_top_run": 0.5, "max_repeated_runs": 0.5, "max_line_chars": 58, "max_broken_sentences": 0.1, "max_advert_words": 6,
 }  # fmt: skip
 BENCHMARK = "一二三四五六七八九十百千万亿兆"
 
@@ -47,6 +47,7 @@ def test_no_bytes_crash_it_and_every_record_is_accounted_for(tmp_path: Path, dat
         html_entities=True,
         escapes=True,
         whole_lines=language == "mixed",
+        prompt_lines=language != "en",
         to_simplified=to_simplified,
         language=language,
     )

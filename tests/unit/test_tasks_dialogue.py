@@ -18,11 +18,13 @@ from prepare_helper import document as made_up
 
 from corpus_prep.flow import prepare
 from ernie_core.data.shards import ShardSet
+from ernie_core.errors import RecipeError
 from ernie_core.schemas import Document, Sample
 from ernie_core.tasks.base import PoolSpan, all_tasks
 from ernie_core.tasks.dialogue import room_each, row_of, triples
 
 TASK = all_tasks()["dialogue"]
+ANY = {"min_words": 0}  # made-up letters are no words
 SENTENCE = re.compile(r".+?(?:[。！？!?…]+[”’」』）\"']*|$)")
 
 
@@ -65,10 +67,10 @@ def brute_force(turns: Sequence[str], roles: tuple[int, ...], texts: tuple[str, 
 
 def test_labels_are_found_again_in_ten_thousand_raw_rows(test_data: Path) -> None:
     count, forms, places, dropped = Counter[int](), Counter[tuple[int, ...]](), Counter[int](), Counter[str]()
-    for name, size in (("subtitles", 4400), ("lccc", 1400), ("chat", 4000)):
+    for name, size, options in (("subtitles", 12000, {}), ("lccc", 1400, ANY), ("chat", 4000, ANY)):
         conversations = toy.conversations(test_data, name, size)
         documents = toy.dialogues(conversations)
-        ctx = toy.context(toy.ListPool(toy.spans_of(documents)), max_seq_len=512)
+        ctx = toy.context(toy.ListPool(toy.spans_of(documents)), max_seq_len=512, options=options)
         for turns, document in zip(conversations, documents, strict=True):
             rows, drops = toy.built(TASK, [document], ctx)
             threes = list(real_threes(turns))
@@ -136,7 +138,7 @@ def test_a_replacement_is_of_the_source_and_length_and_ends_as_the_true_one_does
     ]
     documents = [d for source, part in (("one", made[:100]), ("two", made[100:])) for d in toy.dialogues(part, source=source)]
     home = {"".join(s.text for s in turn): d for d in documents for turn in d.paragraphs}
-    rows, _ = toy.built(TASK, documents, toy.context(toy.ListPool(toy.spans_of(documents))))
+    rows, _ = toy.built(TASK, documents, toy.context(toy.ListPool(toy.spans_of(documents)), options=ANY))
     fakes = [texts_of(row) for row in rows if row.label == 0]
     assert len(rows) > 180
     for texts in fakes:
@@ -151,13 +153,33 @@ def test_what_makes_no_row_is_counted_for_either_label() -> None:
     other = PoolSpan("f" * 16, "talk", "", (toy.sentence("辰宿列张"),))
     text = toy.document("talk", "", ["天地玄黄。"])
     for seed in range(6):
-        assert toy.built(TASK, [text, three], toy.context(seed=seed))[1] == {"not_dialogue": 1, "no_negative": 1, "one_turn": 0}
+        assert toy.built(TASK, [text, three], toy.context(seed=seed, options=ANY))[1] == {"not_dialogue": 1, "no_negative": 1, "one_turn": 0}
         same = toy.ListPool([PoolSpan("f" * 16, "talk", "", (toy.sentence("日月盈昃"),))])
-        assert +toy.built(TASK, [three], toy.context(same, seed=seed))[1] == {"near_duplicate": 1}
-        ctx = toy.context(toy.ListPool([other]), seed=seed, frequent_lines=frozenset({"宇宙洪荒"}))
+        assert +toy.built(TASK, [three], toy.context(same, seed=seed, options=ANY))[1] == {"near_duplicate": 1}
+        ctx = toy.context(toy.ListPool([other]), seed=seed, options=ANY, frequent_lines=frozenset({"宇宙洪荒"}))
         assert +toy.built(TASK, [three], ctx)[1] == {"frequent_line": 1}
         short = [talk("天地玄黄", "嗯", "日月盈昃")]
-        assert toy.built(TASK, short, toy.context(toy.ListPool([other, PoolSpan("f" * 16, "talk", "", (toy.sentence("哦"),))]), seed=seed))[0] == []
+        assert (
+            toy.built(TASK, short, toy.context(toy.ListPool([other, PoolSpan("f" * 16, "talk", "", (toy.sentence("哦"),))]), seed=seed, options=ANY))[
+                0
+            ]
+            == []
+        )
+
+
+def test_an_utterance_of_few_words_makes_no_row_whichever_it_is() -> None:
+    told = ("昨天北京下雨", "我们明天去上海", "火车什么时候开")
+    pool = toy.ListPool(toy.spans_of([talk("今天上海刮风", "他们晚上回北京", "飞机什么时候飞", "好吧", "那你说呢")]))
+    for place in range(3):
+        small = talk(*told[:place], "那你说呢好吧", *told[place + 1 :])
+        assert all(+toy.built(TASK, [small], toy.context(pool, seed=seed))[1] == {"few_words": 1} for seed in range(4))
+    made = [toy.built(TASK, [talk(*told)], toy.context(pool, seed=seed)) for seed in range(12)]
+    texts = [texts_of(row) for rows, _ in made for row in rows]
+    assert texts
+    assert not any({"好吧", "那你说呢"} & {*three} for three in texts)
+    for bad in (-1, "2", True):
+        with pytest.raises(RecipeError, match="E-TASK-OPTION"):
+            TASK.classes({"min_words": bad})
 
 
 @given(st.lists(st.integers(1, 200), min_size=3, max_size=3), st.integers(6, 125))
@@ -185,7 +207,7 @@ def test_rows_of_any_conversation_fit_and_have_three_utterances_of_two_roles(doc
         for d in documents
     ]
     others = [toy.document("toy", "", [f"{c}风{d}云。" * n]) for c in "东西南北" for d in "春夏秋冬" for n in (1, 3)]
-    rows, _ = toy.built(TASK, made, toy.context(toy.ListPool(toy.spans_of([*made, *others], 40)), max_seq_len=40))
+    rows, _ = toy.built(TASK, made, toy.context(toy.ListPool(toy.spans_of([*made, *others], 40)), max_seq_len=40, options=ANY))
     for row in rows:
         assert len(row.token_ids) <= 40
         assert roles_of(row) in {(0, 1, 0), (0, 0, 1), (0, 1, 1)}

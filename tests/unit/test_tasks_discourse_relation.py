@@ -41,7 +41,7 @@ NONE_MAY_HOLD = {m for m, (group, _) in LISTED.items() if group != "-"} | {p for
 
 
 def without(text: str, unwanted: list[str]) -> str:
-    """The text without these words and the marks behind each, found by walking over it."""
+    """The text without these words, a particle with its comma, and the marks behind each, found by walking over it."""
     kept, i = "", 0
     while i < len(text):
         here = max((w for w in unwanted if text.startswith(w, i)), key=len, default="")
@@ -50,6 +50,7 @@ def without(text: str, unwanted: list[str]) -> str:
             i += 1
             continue
         i += len(here)
+        i += text[i : i + 1] in [*"呢嘛啊呀"] and text[i + 1 : i + 2] in [*"，,"]
         while i < len(text) and (text[i] in "，,、：:" or text[i].isspace()):
             i += 1
     return kept

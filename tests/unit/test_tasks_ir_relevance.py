@@ -18,7 +18,8 @@ from corpus_prep.segment import load_segmenter
 from ernie_core.schemas import Document, Sample
 from ernie_core.tasks.base import all_tasks
 from ernie_core.tasks.bm25 import Bm25, Hit, top
-from ernie_core.tasks.passages import shared_run, thinned
+from ernie_core.tasks.ir_relevance import Index, Search
+from ernie_core.tasks.passages import passages, query_of, shared_run, thinned
 from ernie_core.tasks.token_document import is_scored
 
 TASK = all_tasks()["ir_relevance"]
@@ -36,7 +37,11 @@ class BruteForce:
     def __init__(self, documents: list[Document]) -> None:
         self.passages: list[tuple[int, str, Counter[str]]] = []
         for number, document in enumerate(documents):
-            self.passages += [(number, text, words) for text, words in list(self.cut(document))[1:] if len(text) >= 60]
+            self.passages += [
+                (number, text, words)
+                for text, words in list(self.cut(document))[1:]
+                if len(text) >= 60 and (text.isascii() or any(c in "，。！？；：、,.!?;:…" for c in text[:-1]))
+            ]
         self.holding = Counter(word for _, _, words in self.passages for word in words)
         self.lengths = [words.total() for _, _, words in self.passages]
         self.mean = sum(self.lengths) / len(self.passages)
@@ -219,3 +224,22 @@ def test_thinning_takes_a_share_of_the_words_and_keeps_their_order() -> None:
 def test_shared_runs() -> None:
     assert shared_run("今天下雨", "昨天下雨", 3)
     assert not shared_run("今天下雨", "昨天下雨", 4)
+
+
+def test_a_heap_of_searches_is_no_passage() -> None:
+    heap = "嘴唇肿了怎么办" * 15
+    texts = ["标题行在这里，" + "前文" * 40 + "。", heap + "。", "他说，" + heap + "。", "a heap of words without a mark " * 3]
+    drops: Counter[str] = Counter()
+    found = passages(toy.document("web", "", texts), toy.context(max_seq_len=200), drops)
+    assert [p.span.text[:3] for p in found] == ["他说，", "ahe"]
+    assert drops == {"lead": 1, "no_marks": 1}
+
+
+def test_a_document_that_asks_alike_gives_no_passage() -> None:
+    titles = ["癫痫病如何治疗", "治疗癫痫病有哪些办法", "冬天怎样预防感冒"]
+    made = [toy.document("web", title, [f"{title}，" + "正文内容" * 20 + "。"] * 2, words_of) for title in titles]
+    index = Index(made, toy.context(max_seq_len=400), Counter())
+    query = query_of(made[0], 7)
+    assert query is not None
+    search = Search(made[0], query, index, toy.context(max_seq_len=400))
+    assert [search.asks_alike(document.doc_id) for document in made] == [True, True, False]

@@ -39,6 +39,9 @@ def test_cuts_are_between_units_and_keep_every_column_alike() -> None:
     assert toy.text_of(head(text, 4)[0]) == "天哈尔滨"
     assert toy.text_of(tail(text, 3)[0]) == "大雨"
     assert toy.text_of(tail(text, 8)[0]) == "哈尔滨地省会大雨"
+    assert toy.text_of(tail(text, 5, [ord("地")])[0]) == "省会大雨"
+    assert toy.text_of(tail(text, 8, [ord("哈")])[0]) == "地省会大雨"
+    assert tail(text, 99, [ord("天")]) == text
     assert head(text, 99) == tail(text, 99) == text
     assert (head(text, 4), tail(text, 8)[1:]) == (([*map(ord, "天哈尔滨")], [0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 2]),
                                                   ([0, 1, 1, 0, 0, 1, 0, 1], [0, 1, 1, 0, 0, 1, 0, 1], [2, 2, 2, 0, 0, 0, 0, 0]))  # fmt: skip
