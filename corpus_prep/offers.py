@@ -99,7 +99,7 @@ def offer_negatives(documents: Documents, max_seq_len: int, seed: int, valid_sha
             lengths = list(map(num_chars, paragraph))
             found += ((i, next(numbers), length_bin(sum(lengths[a:b])), paragraph[a:b]) for a, b in span_bounds(lengths, most))
     of, nth, bins = (np.array([row[column] for row in found], np.int64) for column in range(3))
-    ranks = combine(combine(key(seed, "pool"), document_table(documents)["id"][of]), nth.astype(np.uint64))
+    ranks = combine(combine(key(seed, "pool"), np.array([int(d["doc_id"], 16) for d in documents], np.uint64)[of]), nth.astype(np.uint64))
     subsets = np.array([SUBSETS.index(subset_of(d["doc_id"], valid_share, seed)) for d in documents], np.int64)[of]
     order = np.lexsort((ranks, bins, subsets))
     groups = (subsets << 32 | bins)[order]

@@ -62,11 +62,18 @@ def segment_documents(
 
 
 def _sentences(lower: str, original: str, words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield a paragraph's sentences: normalised, with its case, and their words, joined by BETWEEN_WORDS, where these are given, else ""."""
-    ends = list(accumulate(map(len, words)))
-    start = 0
-    for text in split_sentences(original):
-        end = start + len(text)
-        bounds = [start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end]
-        yield lower[start:end], text, BETWEEN_WORDS.join(lower[a:b] for a, b in pairwise(bounds)) if words else ""
-        start = end
+    """Return a paragraph's sentences: normalised, with its case, and their words, joined by BETWEEN_WORDS, where these are given, else ""."""
+    shown = split_sentences(original)
+    if lower == original and not words:
+        return zip(shown, shown, repeat(""), strict=False)
+    bounds = [*accumulate(map(len, shown), initial=0)]
+    texts = [lower[a:b] for a, b in pairwise(bounds)]
+    return zip(texts, shown, _given(lower, bounds, words) if words else repeat(""), strict=False)
+
+
+def _given(lower: str, bounds: Sequence[int], words: Sequence[str]) -> Iterator[str]:
+    """Yield the given words of each sentence, joined by BETWEEN_WORDS; one that reaches over a sentence's end is cut there."""
+    ends = [*accumulate(map(len, words))]
+    for start, end in pairwise(bounds):
+        places = [start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end]
+        yield BETWEEN_WORDS.join(lower[a:b] for a, b in pairwise(places))

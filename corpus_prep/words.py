@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -56,20 +57,22 @@ def words_of(joined: Sequence[str]) -> Words:
 
     Example: ``words_of(["很\x7f好", "好"])`` -> known ["很", "好", "\n"], ids [0, 1, 2, 1, 2], firsts [0, 3, 5].
     """
-    marked = BORDER.join([*joined, ""])
-    text = marked.replace(BETWEEN_WORDS, "")
-    codes = np.frombuffer(marked.encode("utf-32-le"), np.uint32)
+    codes = np.frombuffer(BORDER.join([*joined, ""]).encode("utf-32-le"), np.uint32)
     mark, border = codes == ord(BETWEEN_WORDS), codes == ord(BORDER)
     begins = border.copy()  # a word begins with a border, behind one, and behind a mark
     begins[1:] |= mark[:-1] | border[:-1]
     begins[:1] = True
-    starts = np.append(np.flatnonzero(begins[~mark]), len(text))
-    data = text.encode()
-    places = np.append(np.flatnonzero(np.frombuffer(data, np.uint8) & 0xC0 != 0x80), len(data))  # of each character's first byte
-    coded = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(places[starts]), pa.py_buffer(data)).dictionary_encode()
-    known, ids = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+    shown = ~mark
+    codes = codes[shown]
+    starts = np.append(np.flatnonzero(begins[shown]), len(codes))
+    buffers = [None, pa.py_buffer(4 * starts), pa.py_buffer(codes)]
+    coded = pa.Array.from_buffers(pa.large_binary(), len(starts) - 1, buffers).dictionary_encode()
+    ids = coded.indices.to_numpy()
+    _, ends, data = coded.dictionary.buffers()
+    spelled = data.to_pybytes().decode("utf-32-le")
+    known = [spelled[a // 4 : b // 4] for a, b in pairwise(np.frombuffer(ends, np.int64, len(coded.dictionary) + 1).tolist())]
     borders = np.flatnonzero(ids == known.index(BORDER)) if known else np.zeros(0, np.int64)
-    return Words(list(joined), text, starts, np.append(0, borders + 1), known, ids)
+    return Words(list(joined), codes.tobytes().decode("utf-32-le"), starts, np.append(0, borders + 1), known, ids)
 
 
 def merge_runs(joined: Sequence[str]) -> list[str]:
