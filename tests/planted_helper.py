@@ -111,7 +111,8 @@ def graded(source: str, name: str, rng: np.random.Generator) -> Document:
 def rows_of(name: str, *, many: bool) -> tuple[list[Sample], list[Sample]]:
     """Training rows and held-out rows of other sources; `many`: so many that chance is within two points."""
     task = all_tasks()[name]
-    options = task.complete({"max_segments": 3} if task.name == "sentence_reordering" else {})
+    chosen: dict[str, dict[str, int]] = {"sentence_reordering": {"max_segments": 3}, "dialogue": {"min_words": 0}}  # single letters are no words
+    options = task.complete(chosen.get(task.name, {}))
     made: list[list[Sample]] = [[], []]
     num_valid = (1300 if name == "ir_relevance" else 600) if many else 200
     for valid, (first, end) in enumerate(((0, 300), (300, 300 + num_valid))):
