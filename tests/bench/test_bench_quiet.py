@@ -76,7 +76,7 @@ RUN = (
 
 
 def median_rate(recipe: Path, folder: Path, batch_tokens: int, workers: int, ranks: int, threads: int) -> float:
-    """Return the median over 40 steps of real tokens a second of a run of its own process, after 8 that are left out; Ray's start is no part of a step."""
+    """Return the median over 20 steps of real tokens a second of a run of its own process, after 4 that are left out; Ray's start is no part of a step."""
     done = recipe.parent / "runs" / "ranks"
     (folder / "ranks").mkdir(parents=True)
     shutil.copytree(done / "prepare", folder / "ranks" / "prepare")
@@ -87,7 +87,7 @@ def median_rate(recipe: Path, folder: Path, batch_tokens: int, workers: int, ran
         f"pretrain.workers={ranks}",
         f"pretrain.threads={threads}",
         f"pretrain.batch_tokens={batch_tokens}",
-        "pretrain.iterations={knowledge_masking: 32, next_sentence: 8, sentence_reordering: 8}",
+        "pretrain.iterations={knowledge_masking: 16, next_sentence: 4, sentence_reordering: 4}",
         *RUN,
     ]
     command = [sys.executable, "-m", "jobs.cli", "pretrain", str(recipe), *(part for word in words for part in ("--set", word))]
@@ -96,8 +96,8 @@ def median_rate(recipe: Path, folder: Path, batch_tokens: int, workers: int, ran
     ended = subprocess.run(command, cwd=recipe.parent, env=env, capture_output=True, text=True, check=False, timeout=600)
     assert ended.returncode == 0, ended.stderr
     rates = [p["metrics"]["perf/tokens_per_s"] for p in points(folder / "ranks") if "perf/tokens_per_s" in p["metrics"]]
-    assert len(rates) == 48
-    return statistics.median(rates[8:])
+    assert len(rates) == 24
+    return statistics.median(rates[4:])
 
 
 @pytest.fixture
@@ -109,25 +109,32 @@ def short() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("batch_tokens", [2048, 8192])
-def test_ray_train_costs_nothing_after_its_start_and_two_ranks_are_as_fast_as_two_threads(batch_tokens: int, recipe: Path, short: Path) -> None:
-    """At 4x312 in fp32: 1 rank on Ray Train >= 0.97 of `workers: 0`; 2 ranks of 1 thread >= 0.95 of 1 rank of 2. Sides alternate, medians of 2 runs each.
+@pytest.mark.parametrize("batch_tokens", [8192, 2048])
+def test_ray_train_costs_nothing_after_its_start_and_ranks_scale(batch_tokens: int, recipe: Path, short: Path) -> None:
+    """At 4x312 in fp32: 1 rank on Ray Train >= 0.97 of `workers: 0`; 2 ranks of 1 thread >= 0.95 of 1 rank of 2 and >= 1.7 of 1 rank of 1.
 
-    Batches of a recipe's default, and of the reference's 8,192 tokens.
+    Batches of the reference's 8,192 tokens, and of a recipe's default. Sides alternate, medians of 2 runs each.
     """
-    sides = {"in process, 1 x 2 threads": (0, 1, 2), "Ray Train, 1 x 2 threads": (2, 1, 2), "Ray Train, 2 x 1 thread": (2, 2, 1)}
+    sides = {
+        "in process, 1 x 2 threads": (0, 1, 2),
+        "Ray Train, 1 x 2 threads": (2, 1, 2),
+        "Ray Train, 2 x 1 thread": (2, 2, 1),
+        "Ray Train, 1 x 1 thread": (2, 1, 1),
+    }
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(2):
         for at, (side, layout) in enumerate(sides.items()):
             rates[side].append(median_rate(recipe, short / f"{number}{at}" / "x", batch_tokens, *layout))
-    found = [statistics.median(values) for values in rates.values()]
+    here, one, two, single = (statistics.median(values) for values in rates.values())
+    print(f"\nbatches of {batch_tokens} tokens")
     for side, values in rates.items():
-        print(f"\n{side:<26} {statistics.median(values):7.0f} real tokens/s, runs {', '.join(f'{v:.0f}' for v in values)}", end="")
+        print(f"  {side:<26} {statistics.median(values):7.0f} real tokens/s, runs {', '.join(f'{v:.0f}' for v in values)}")
     print(
-        f"\nbatches of {batch_tokens} tokens: Ray Train / in process {found[1] / found[0]:.3f} (bound 0.97), two ranks / two threads {found[2] / found[1]:.3f} (bound 0.95)"
+        f"  Ray Train / in process {one / here:.3f} (bound 0.97), two ranks / two threads {two / one:.3f} (0.95), two ranks / one {two / single:.2f} (1.7)"
     )
-    assert found[1] / found[0] >= 0.97
-    assert found[2] / found[1] >= 0.95
+    assert one / here >= 0.97
+    assert two / one >= 0.95
+    assert two / single >= 1.7
 
 
 def test_a_server_that_hangs_or_is_gone_adds_one_percent_to_a_step_at_most(
