@@ -113,28 +113,27 @@ def short() -> Iterator[Path]:
 def test_ray_train_costs_nothing_after_its_start_and_ranks_scale(batch_tokens: int, recipe: Path, short: Path) -> None:
     """At 4x312 in fp32: 1 rank on Ray Train >= 0.97 of `workers: 0`; 2 ranks of 1 thread >= 0.95 of 1 rank of 2 and >= 1.7 of 1 rank of 1.
 
-    Batches of the reference's 8,192 tokens, and of a recipe's default. Sides alternate, medians of 2 runs each.
+    Batches of the reference's 8,192 tokens, and of a recipe's default. Sides alternate, medians of 2 runs each. With as many threads as cores Ray's own
+    processes, a tenth of a core, take their time from a loop whose threads wait for each other: measured and bounded too.
     """
     sides = {
-        "in process, 1 x 2 threads": (0, 1, 2),
-        "Ray Train, 1 x 2 threads": (2, 1, 2),
+        "in process, 1 x 1 thread": (0, 1, 1), "Ray Train, 1 x 1 thread": (2, 1, 1), "in process, 1 x 2 threads": (0, 1, 2), "Ray Train, 1 x 2 threads": (2, 1, 2),
         "Ray Train, 2 x 1 thread": (2, 2, 1),
-        "Ray Train, 1 x 1 thread": (2, 1, 1),
-    }
+    }  # fmt: skip
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(2):
         for at, (side, layout) in enumerate(sides.items()):
             rates[side].append(median_rate(recipe, short / f"{number}{at}" / "x", batch_tokens, *layout))
-    here, one, two, single = (statistics.median(values) for values in rates.values())
+    here, single, here_two, one, two = (statistics.median(values) for values in rates.values())
     print(f"\nbatches of {batch_tokens} tokens")
     for side, values in rates.items():
         print(f"  {side:<26} {statistics.median(values):7.0f} real tokens/s, runs {', '.join(f'{v:.0f}' for v in values)}")
-    print(
-        f"  Ray Train / in process {one / here:.3f} (bound 0.97), two ranks / two threads {two / one:.3f} (0.95), two ranks / one {two / single:.2f} (1.7)"
-    )
-    assert one / here >= 0.97
+    print(f"  Ray Train / in process: 1 thread {single / here:.3f}, 2 threads {one / here_two:.3f} (bound 0.97)")
+    print(f"  two ranks / two threads {two / one:.3f} (0.95), two ranks / one {two / single:.2f} (1.7)")
     assert two / one >= 0.95
     assert two / single >= 1.7
+    assert single / here >= 0.97
+    assert one / here_two >= 0.97
 
 
 def test_a_server_that_hangs_or_is_gone_adds_one_percent_to_a_step_at_most(
