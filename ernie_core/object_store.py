@@ -81,13 +81,13 @@ def kept_at(path: Path) -> str:
     return home(path) or str(path)
 
 
-def place_of(path: Path, retry_s: float | None = None) -> tuple[Any, str] | None:
-    """Return (store, key) of a scratch path; requests are tried again for so many seconds, `RETRY_S` if None."""
+def place_of(path: Path, retry_s: float = RETRY_S) -> tuple[Any, str] | None:
+    """Return (store, key) of a scratch path; requests are tried again for `retry_s` seconds."""
     uri = home(path)
     if uri is None:
         return None
     parts = urlsplit(uri)
-    return _store(f"{parts.scheme}://{parts.netloc}", os.environ.get("AWS_ENDPOINT_URL", ""), retry_s or RETRY_S), parts.path.lstrip("/")
+    return _store(f"{parts.scheme}://{parts.netloc}", os.environ.get("AWS_ENDPOINT_URL", ""), retry_s), parts.path.lstrip("/")
 
 
 @functools.lru_cache(maxsize=8)
@@ -156,7 +156,7 @@ def local(path: Path) -> Path:
     return path
 
 
-def refresh(path: Path, retry_s: float | None = None) -> bool:
+def refresh(path: Path, retry_s: float = RETRY_S) -> bool:
     """Make a record here what the store holds, or take it away; return whether it exists. `retry_s`: see `place_of`."""
     if (place := place_of(path, retry_s)) is None:
         return path.exists()
@@ -211,7 +211,7 @@ def put(paths: Iterable[Path]) -> None:
             done.result()
 
 
-def commit(path: Path, data: bytes, content: Iterable[Path] = (), retry_s: float | None = None) -> None:
+def commit(path: Path, data: bytes, content: Iterable[Path] = (), retry_s: float = RETRY_S) -> None:
     """Put content, then the record `data` under the name of `path`; the caller writes it here afterwards.
 
     The put is conditional: no record of that name may be there, or only the one that this process last read or put. One with these very
@@ -275,7 +275,7 @@ def forget(folder: Path) -> None:
         del _seen[path]
 
 
-def remove(path: Path, retry_s: float | None = None) -> None:
+def remove(path: Path, retry_s: float = RETRY_S) -> None:
     """Take a record away, in the store first. `retry_s`: see `place_of`.
 
     Raises:

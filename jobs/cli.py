@@ -48,7 +48,7 @@ examples:
 
 A suite is written down as runs/NAME.yaml and run; without --preset it tries rates 2e-4, 5e-4 and 1e-3, 3 epochs, rows of 128 tokens.
 The table is in runs/NAME/report/report.html, predictions of every trial in runs/NAME/finetune/trials/, mistakes in runs/NAME/finetune/mistakes.html.
-Benchmarks beside the suites: ocnli, afqmc. Files and metrics of each: pipelines/docs/benchmarks.md.
+Benchmarks beside the suites, such as ocnli, and files and metrics of each: pipelines/docs/benchmarks.md.
 
 your own data, in my.yaml:
   name: mine

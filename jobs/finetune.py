@@ -41,6 +41,7 @@ def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         RecipeError: E-ARGUMENT.
         InputError: E-SUITE-EMPTY, E-MODEL-MISSING, E-MODEL-PICKLE.
     """
+    from ernie_core.benchmarks.base import all_benchmarks
     from pipelines.model_folder import model_folder
     from pipelines.suite import SUITES, Suite, run_name, suite_recipe
 
@@ -51,10 +52,10 @@ def write_suite(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         ) if bad
     ]  # fmt: skip
     only = tuple(filter(None, (args.only or "").split(",")))
-    wrong += [
-        f"--only: {name} is not in suite {args.suite}, which has {', '.join(SUITES[args.suite])}" for name in only if name not in SUITES[args.suite]
-    ]
-    wrong += [f"{name} is a benchmark for a recipe: `{name}: {{path: FOLDER}}`" for name in only if name in {"ocnli", "afqmc"}]
+    for name in (name for name in only if name not in SUITES[args.suite]):
+        wrong.append(f"--only: {name} is not in suite {args.suite}, which has {', '.join(SUITES[args.suite])}")
+        if name in all_benchmarks():
+            wrong.append(f"{name} is a benchmark for a recipe: `{name}: {{path: FOLDER}}`")
     if wrong:
         raise RecipeError("E-ARGUMENT", "; ".join(wrong), fix="see `ernie finetune --help`")
     run = args.name or run_name(args.suite, args.model)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,7 +15,6 @@ class Nodes(FakeMultiNodeProvider):
     """The fake provider; `folder` of its configuration, short, holds the nodes' folders."""
 
     def _create_node_with_resources_and_labels(self, *args: Any, **kwargs: Any) -> None:
-        folder = Path(self.provider_config["folder"]) / f"a{len(list(Path(self.provider_config['folder']).glob('a*')))}"
-        folder.mkdir()
-        with mock.patch.object(ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, temp_dir=str(folder))):
+        folder = tempfile.mkdtemp(prefix="a", dir=self.provider_config["folder"])
+        with mock.patch.object(ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, temp_dir=folder)):
             super()._create_node_with_resources_and_labels(*args, **kwargs)

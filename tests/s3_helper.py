@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import obstore
@@ -13,7 +14,21 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from obstore.store import S3Store
 
+from ernie_core.errors import OutputError
+from ernie_core.object_store import commit
+
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def wins(path: Path, data: bytes) -> bool:
+    """Put a record; return whether it is there now, or another writer's was."""
+    try:
+        commit(path, data)
+    except OutputError as e:
+        if e.code != "E-COMMIT-LOST":
+            raise
+        return False
+    return True
 
 
 class S3:

@@ -118,8 +118,7 @@ def _common(span: PoolSpan, other: frozenset[str]) -> tuple[int, int]:
 
 def says_little(utterance: PoolSpan, context: BuildContext) -> bool:
     """Whether an utterance has fewer than `min_words` different words of two characters or more."""
-    least: int = context.options.get("min_words", MIN_WORDS)
-    return len(utterance.words) < least
+    return len(utterance.words) < int(context.options["min_words"])
 
 
 def ruled_out(texts: Sequence[PoolSpan], other: PoolSpan, whole: str, context: BuildContext) -> str:

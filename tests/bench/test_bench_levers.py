@@ -11,17 +11,15 @@ import plain_pretraining as peer
 import pytest
 import test_bench_pretraining
 import torch
+from numpy.typing import NDArray
 from test_bench_pretraining import HEADS, ROWS, TINY, OurFeed, made_rows, ours
 from torch import Tensor
 from torch.nn import functional
 
-from ernie_core.data.batches import collate
-from ernie_core.data.masking import mask_rows
 from ernie_core.data.rows import Rows
 from ernie_core.model import attention, embeddings, encoder, heads
 from ernie_core.model.ernie import ErnieForPretraining
 from ernie_core.training import optim
-from ernie_core.training.feed import FeedStep
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800), pytest.mark.usefixtures("two_threads")]
 STEPS, ROUNDS = 6, 3
@@ -32,16 +30,10 @@ class RandomBatches(OurFeed):
 
     def __init__(self, rows: Rows) -> None:
         super().__init__(rows, TINY, ROWS * 128)
-        self.chosen = iter(peer.batches(rows, ROWS, 1) * 20)
+        self.batches = iter(peer.batches(rows, ROWS, 1) * 20)
 
-    def next(self) -> FeedStep:
-        few = self.rows.take(next(self.chosen))
-        masked = mask_rows(few, unit="word", seed=self.step, epoch=0, vocab_size=TINY.vocab_size, num_special=5, mask_id=3)
-        batch = collate(few, masked, task_id=peer.TASK_ID, pad_id=0)
-        self.step += 1
-        self.places += batch.token_ids.size
-        self.tokens += int(batch.lengths.sum())
-        return FeedStep("next_sentence", peer.TASK_ID, 0, 0, (0, 1), "none", "word", [batch], few.sample_ids, int(batch.lengths.sum()), "")
+    def chosen(self) -> NDArray[np.int64]:
+        return next(self.batches)
 
 
 def whole_vocabulary(self: heads.MaskedLMHead, hidden_BTD: Tensor, target_positions_M: Tensor, word_embedding_VD: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import plain_pretraining as peer
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ernie_core.data.batches import collate
 from ernie_core.data.masking import mask_rows
@@ -74,9 +75,13 @@ class OurFeed:
         self.cursor = Cursor()
         self.places = self.tokens = 0
 
+    def chosen(self) -> NDArray[np.int64]:
+        """Return the numbers of the next batch's rows."""
+        batch, self.cursor = self.order.next(self.cursor)
+        return batch.rows
+
     def next(self) -> FeedStep:
-        chosen, self.cursor = self.order.next(self.cursor)
-        few = self.rows.take(chosen.rows)
+        few = self.rows.take(self.chosen())
         masked = mask_rows(few, unit="word", seed=self.step, epoch=0, vocab_size=self.config.vocab_size, num_special=5, mask_id=3)
         batch = collate(few, masked, task_id=peer.TASK_ID, pad_id=0)
         self.step += 1

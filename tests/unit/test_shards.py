@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from rows_helper import same, toy_rows
 
+from ernie_core.data.parquet_format import decode_group
 from ernie_core.data.rows import Rows
 from ernie_core.data.shards import ENCODINGS, ShardSet, sample_ids, write_shard
 from ernie_core.data.text_format import encode_text
@@ -284,3 +285,12 @@ def test_an_unknown_encoding_and_a_row_too_long_cannot_be_written(tmp_path: Path
     rows = Rows.from_samples([Sample([5] * n, [0] * n, [0] * n, [0] * n, [0] * n, [0] * n, 0)])
     with pytest.raises(InputError, match="70000"):
         write_shard(tmp_path, "a", rows, task="t", subset="train", group_rows=8, encodings=["text"])
+
+
+def test_a_file_that_is_replaced_while_its_shards_are_open_is_read_anew(tmp_path: Path) -> None:
+    before, after = (toy_rows(20, seed=seed, names=NAMES) for seed in (1, 2))
+    path = path_of(tmp_path, write(tmp_path, before), "parquet")
+    assert same(decode_group(path, 0, NAMES, units=True), before.take(np.arange(8)))
+    other = tmp_path / "other"
+    path_of(other, write(other, after), "parquet").replace(path)
+    assert same(decode_group(path, 0, NAMES, units=True), after.take(np.arange(8)))

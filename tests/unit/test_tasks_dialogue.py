@@ -67,7 +67,7 @@ def brute_force(turns: Sequence[str], roles: tuple[int, ...], texts: tuple[str, 
 
 def test_labels_are_found_again_in_ten_thousand_raw_rows(test_data: Path) -> None:
     count, forms, places, dropped = Counter[int](), Counter[tuple[int, ...]](), Counter[int](), Counter[str]()
-    for name, size, options in (("subtitles", 12000, {}), ("lccc", 1400, ANY), ("chat", 4000, ANY)):
+    for name, size, options in (("subtitles", 12000, TASK.complete({})), ("lccc", 1400, ANY), ("chat", 4000, ANY)):
         conversations = toy.conversations(test_data, name, size)
         documents = toy.dialogues(conversations)
         ctx = toy.context(toy.ListPool(toy.spans_of(documents)), max_seq_len=512, options=options)
@@ -172,8 +172,8 @@ def test_an_utterance_of_few_words_makes_no_row_whichever_it_is() -> None:
     pool = toy.ListPool(toy.spans_of([talk("今天上海刮风", "他们晚上回北京", "飞机什么时候飞", "好吧", "那你说呢")]))
     for place in range(3):
         small = talk(*told[:place], "那你说呢好吧", *told[place + 1 :])
-        assert all(+toy.built(TASK, [small], toy.context(pool, seed=seed))[1] == {"few_words": 1} for seed in range(4))
-    made = [toy.built(TASK, [talk(*told)], toy.context(pool, seed=seed)) for seed in range(12)]
+        assert all(+toy.built(TASK, [small], toy.context(pool, seed=seed, options=TASK.complete({})))[1] == {"few_words": 1} for seed in range(4))
+    made = [toy.built(TASK, [talk(*told)], toy.context(pool, seed=seed, options=TASK.complete({}))) for seed in range(12)]
     texts = [texts_of(row) for rows, _ in made for row in rows]
     assert texts
     assert not any({"好吧", "那你说呢"} & {*three} for three in texts)
